@@ -1,0 +1,149 @@
+"""Batches of degraded patches, a function of the seed and the step alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+
+from model.degradation import Degradation, Sample, degrade, region_side
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+
+_FLAT = 2.0
+"""Standard deviation in grey levels below which a region is flat and mostly not worth a place in a batch."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Photo:
+    """One pristine picture.
+
+    Attributes:
+        name: where it came from; a folder named `*graphics*` holds drawings and screens.
+        pixels: `(rows, cols, 3)` uint8 RGB.
+    """
+
+    name: str
+    pixels: Array
+
+    @property
+    def graphics(self) -> bool:
+        return "graphics" in self.name
+
+
+def read_folder(folder: Path) -> list[Photo]:
+    """Reads every picture below a folder, in the order of their names.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if not paths:
+        raise FileNotFoundError(f"no pictures ({', '.join(sorted(_SUFFIXES))}) below {folder}")
+    photos = []
+    for path in paths:
+        with Image.open(path) as image:
+            photos.append(Photo(path.relative_to(folder).as_posix(), np.asarray(image.convert("RGB"))))
+    return photos
+
+
+def fingerprint(photos: Sequence[Photo]) -> str:
+    """SHA-256 over names and pixels: says of two runs that they saw the same pictures."""
+    digest = hashlib.sha256()
+    for photo in photos:
+        digest.update(f"{photo.name}\0{photo.pixels.shape}\0".encode())
+        digest.update(photo.pixels.tobytes())
+    return digest.hexdigest()
+
+
+class DegradedPatches(keras.utils.PyDataset):
+    """Steps `first .. first + steps` of an endless row of batches.
+
+    The batch of a step depends on seed and step only, so a run that goes on at step n sees what it would have seen.
+
+    Args:
+        photos: pristine pictures; those smaller than a region are enlarged by reflection.
+        degradation: how often what is done to a patch.
+        patch: side of a patch in pixels, a multiple of 8.
+        batch: patches in a batch.
+        seed: of all chance.
+        first: the first step.
+        steps: so many batches.
+        drop_tables: share of samples whose header is hidden from the network.
+
+    Items:
+        A dictionary of `degraded` and `pristine`, `(batch, patch, patch, 3)` uint8; `tables`, `(batch, 2, 8, 8)` float32;
+        `truth`, `(batch, ESTIMATE_SIZE)` float32; `told`, `(batch, 1)` float32: 1 where the decoder is told the truth
+        rather than the head's own estimate.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        degradation: Degradation,
+        *,
+        patch: int,
+        batch: int,
+        seed: int,
+        first: int = 0,
+        steps: int = 1,
+        drop_tables: float = 0.3,
+    ) -> None:
+        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=4)
+        if patch % 8 or patch < 8:
+            raise ValueError(f"patch must be a positive multiple of 8, got {patch}")
+        self._side = region_side(patch)
+        self._photos = [_at_least(photo, self._side) for photo in photos]
+        areas = np.array([photo.pixels.shape[0] * photo.pixels.shape[1] for photo in self._photos], np.float64)
+        self._shares = np.cumsum(areas / areas.sum())
+        self._degradation = degradation
+        self._batch, self._seed, self._first, self._steps = batch, seed, first, steps
+        self._drop_tables = drop_tables
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, index: int) -> dict[str, Array]:
+        step = self._first + index
+        samples, told = [], np.zeros((self._batch, 1), np.float32)
+        for place in range(self._batch):
+            rng = np.random.Generator(np.random.Philox(key=[self._seed, (step << 16) + place]))
+            sample = self._draw(rng)
+            told[place] = rng.random() < 0.5
+            if rng.random() < self._drop_tables:
+                sample = dataclasses.replace(sample, tables=np.zeros_like(sample.tables))
+            samples.append(sample)
+        names = [field.name for field in dataclasses.fields(Sample)]
+        return {name: np.stack([getattr(sample, name) for sample in samples]) for name in names} | {"told": told}
+
+    def _draw(self, rng: np.random.Generator) -> Sample:
+        for attempt in range(2):
+            place = min(int(np.searchsorted(self._shares, rng.random())), len(self._photos) - 1)
+            photo = self._photos[place]
+            rows, cols = photo.pixels.shape[:2]
+            top, left = int(rng.integers(rows - self._side + 1)), int(rng.integers(cols - self._side + 1))
+            region = photo.pixels[top : top + self._side, left : left + self._side]
+            # A flat region teaches little: half of them are drawn again.
+            if attempt or region[..., 1].std() >= _FLAT or rng.random() < 0.5:
+                break
+        if rng.random() < 0.5:
+            region = region[:, ::-1]
+        if rng.random() < 0.5:
+            region = region.transpose(1, 0, 2)
+        return degrade(np.ascontiguousarray(region), rng, self._degradation, graphics=photo.graphics)
+
+
+def _at_least(photo: Photo, side: int) -> Photo:
+    rows, cols = photo.pixels.shape[:2]
+    if rows >= side and cols >= side:
+        return photo
+    missing = ((0, max(0, side - rows)), (0, max(0, side - cols)), (0, 0))
+    return dataclasses.replace(photo, pixels=np.pad(photo.pixels, missing, mode="symmetric"))

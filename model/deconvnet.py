@@ -1,0 +1,227 @@
+"""DeconvNet: a convolutional encoder, a decoder of transposed convolutions, and a head that estimates the damage.
+
+    pixels -> encoder -> decoder -> residual        what is added to the pixels
+                 |          ^
+                 v          |
+               head ---> condition                  estimate of the damage, and the file's quantisation tables
+
+The total stride is 8: one cell of the deepest level is one JPEG block. Kernels of transposed convolutions are divisible by
+their stride, so no output pixel sees more taps than its neighbour (no checkerboard). Nothing on the way of the pixels
+pools over the tile; the head does, and its estimate is made once per image and handed to every tile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from model import jpeg
+from model.layers import ConditionalBlock, GridPhase
+
+STRIDE = 8
+"""Total downsampling: cores of tiles start on its multiples."""
+
+QUALITY_BINS = (0, 15, 25, 35, 45, 55, 70, 85)
+"""Lower ends of the classes of the JPEG quality factor (libjpeg's scale)."""
+
+CLASSES = (
+    *(f"jpeg_{low:02d}" for low in QUALITY_BINS),
+    "double_jpeg",
+    "noise",
+    "blur",
+    "low_resolution",
+    "clean",
+    "graphics",
+)
+"""What the softmax tells apart; `graphics` is no photograph: drawings, text, screens."""
+
+REGRESSIONS = ("quality", "noise", "blur")
+"""What the head measures: quality factor / 100, noise sigma / 50 grey levels, blur sigma / 4 pixels; each 0..1."""
+
+ESTIMATE_SIZE = len(CLASSES) + len(REGRESSIONS)
+
+_CODED_STEPS = 16
+"""So many steps of each table, lowest frequencies first, tell the decoder what the header says."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DeconvNetConfig:
+    """The size of a DeconvNet.
+
+    Attributes:
+        channels: at 1/2, 1/4 and 1/8 of the resolution.
+        blocks: residual blocks at 1/2, 1/4 (encoder), 1/8, 1/4, 1/2 (decoder).
+        head: width of the head's hidden layer.
+    """
+
+    channels: tuple[int, int, int]
+    blocks: tuple[int, int, int, int, int]
+    head: int = 64
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != 3 or min(self.channels) < 1:
+            raise ValueError(f"channels must be three positive numbers, got {self.channels}")
+        if len(self.blocks) != 5 or min(self.blocks) < 0:
+            raise ValueError(f"blocks must be five numbers of at least 0, got {self.blocks}")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DeconvNetConfig:
+        """The inverse of `dataclasses.asdict` after a way through JSON."""
+        return cls(tuple(values["channels"]), tuple(values["blocks"]), values["head"])
+
+    @property
+    def radius(self) -> int:
+        """Receptive field's radius in pixels: how far away a pixel can change the restored one, at most."""
+        enc1, enc2, mid, dec2, dec1 = self.blocks
+        # Both 6x6 ends reach 2 pixels past their stride; a 3x3 convolution reaches one cell of its level, a block two;
+        # landing on a cell of stride s can add s - 1.
+        return 2 + 2 + 2 * (2 * (enc1 + dec1) + 4 * (enc2 + dec2) + 8 * mid) + 2 + (STRIDE - 1)
+
+    @property
+    def halo(self) -> int:
+        """The radius rounded up to a multiple of the stride."""
+        return -(-self.radius // STRIDE) * STRIDE
+
+    @property
+    def macs_per_pixel(self) -> int:
+        """Multiplications and additions of the way of the pixels, per pixel."""
+        (c1, c2, c3), (enc1, enc2, mid, dec2, dec1) = self.channels, self.blocks
+        ends = 2 * 36 * 3 * c1 / 4
+        steps = 2 * (4 * c1 * c2 / 16 + 4 * c2 * c3 / 64)
+        inner = 18 * (c1 * c1 * (enc1 + dec1) / 4 + c2 * c2 * (enc2 + dec2) / 16 + c3 * c3 * mid / 64)
+        return round(ends + steps + inner)
+
+
+SIZES: Mapping[str, DeconvNetConfig] = {
+    "S": DeconvNetConfig((32, 48, 96), (1, 1, 1, 1, 1)),
+    "M": DeconvNetConfig((64, 96, 160), (1, 2, 3, 2, 1)),
+    "L": DeconvNetConfig((96, 144, 256), (2, 3, 4, 3, 2)),
+}
+
+
+@keras.saving.register_keras_serializable(package="relume")
+class DeconvNet(keras.Model):
+    """The network; see the module's text.
+
+    Pixels are `(batch, rows, cols, 3)` float32 as `jpeg.to_ycc` gives them, rows and cols multiples of 8, the JPEG grid at
+    (0, 0). Estimates are `(batch, ESTIMATE_SIZE)`: the softmax over `CLASSES`, then `REGRESSIONS`. Tables are
+    `(batch, 2, 8, 8)` quantisation steps of luma and chroma in natural order, 0 where the file has none.
+    """
+
+    def __init__(self, config: DeconvNetConfig, **kwargs: Any) -> None:
+        # The pixels stay float32 whatever the policy; the layers inside cast for themselves.
+        super().__init__(dtype="float32", **kwargs)
+        self.config = config
+        c1, c2, c3 = config.channels
+        enc1, enc2, mid, dec2, dec1 = config.blocks
+        self.stem = layers.Conv2D(c1, 6, strides=2, padding="same", name="stem")
+        self.phase = GridPhase(STRIDE // 2, name="phase")
+        self.enc1 = [ConditionalBlock(c1, name=f"enc1_{i}") for i in range(enc1)]
+        self.down1 = layers.Conv2D(c2, 2, strides=2, name="down1")
+        self.enc2 = [ConditionalBlock(c2, name=f"enc2_{i}") for i in range(enc2)]
+        self.down2 = layers.Conv2D(c3, 2, strides=2, name="down2")
+        self.mid = [ConditionalBlock(c3, name=f"mid_{i}") for i in range(mid)]
+        self.up2 = layers.Conv2DTranspose(c2, 2, strides=2, name="up2")
+        self.dec2 = [ConditionalBlock(c2, name=f"dec2_{i}") for i in range(dec2)]
+        self.up1 = layers.Conv2DTranspose(c1, 2, strides=2, name="up1")
+        self.dec1 = [ConditionalBlock(c1, name=f"dec1_{i}") for i in range(dec1)]
+        # Zero: training starts from the identity, and a clean image is its fixed point.
+        self.tail = layers.Conv2DTranspose(
+            3, 6, strides=2, padding="same", kernel_initializer="zeros", dtype="float32", name="tail"
+        )
+        self.squeeze = layers.Conv2D(config.head, 1, activation="relu", name="squeeze")
+        self.hidden = layers.Dense(2 * config.head, activation="relu", name="hidden")
+        self.classes = layers.Dense(len(CLASSES), dtype="float32", name="classes")
+        self.regressions = layers.Dense(len(REGRESSIONS), dtype="float32", name="regressions")
+        self.embed = layers.Dense(2 * config.head, activation="relu", name="embed")
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates every weight; the shape is known without an input."""
+        c1, c2, c3 = self.config.channels
+        head = self.config.head
+        self.stem.build((None, None, None, 3))
+        condition = (None, 2 * head)
+        for level, channels in (((self.phase, self.down1), c1), ((self.down2, self.up1), c2), ((self.up2,), c3)):
+            for layer in level:
+                layer.build((None, None, None, channels))
+        for blocks, channels, seen in (
+            (self.enc1, c1, None),
+            (self.enc2, c2, None),
+            (self.mid, c3, condition),
+            (self.dec2, c2, condition),
+            (self.dec1, c1, condition),
+        ):
+            for block in blocks:
+                block.build((None, None, None, channels), seen)
+        self.tail.build((None, None, None, c1))
+        self.squeeze.build((None, None, None, c3))
+        self.hidden.build((None, 2 * head))
+        self.classes.build((None, 2 * head))
+        self.regressions.build((None, 2 * head))
+        self.embed.build((None, ESTIMATE_SIZE + 2 * _CODED_STEPS + 1))
+        self.built = True
+
+    def encode(self, ycc: Any) -> tuple[Any, Any, Any]:
+        """Features at 1/2, 1/4 and 1/8."""
+        half = self.phase(self.stem(ycc / 128.0))
+        for block in self.enc1:
+            half = block(half)
+        quarter = self.down1(half)
+        for block in self.enc2:
+            quarter = block(quarter)
+        return half, quarter, self.down2(quarter)
+
+    def logits(self, deep: Any) -> tuple[Any, Any]:
+        """The head on the deepest features: class logits and regressions' logits, both float32, one row an image."""
+        squeezed = self.squeeze(deep)
+        pooled = ops.concatenate([ops.mean(squeezed, axis=(1, 2)), ops.max(squeezed, axis=(1, 2))], axis=-1)
+        hidden = self.hidden(pooled)
+        return self.classes(hidden), self.regressions(hidden)
+
+    def condition(self, estimate: Any, tables: Any) -> Any:
+        """What the decoder is told: the estimate, and what the file's header says."""
+        steps = ops.reshape(ops.cast(tables, "float32"), (-1, 2, jpeg.BLOCK, jpeg.BLOCK))
+        code = ops.log2(steps[:, :, :4, :4] + 1) / 8.0
+        code = ops.reshape(code, (-1, 2 * _CODED_STEPS))
+        known = ops.cast(code[:, :1] > 0, "float32")
+        return self.embed(ops.concatenate([ops.cast(estimate, "float32"), code, known], axis=-1))
+
+    def decode(self, features: tuple[Any, Any, Any], condition: Any) -> Any:
+        """The residual in grey levels, `(batch, rows, cols, 3)` float32."""
+        half, quarter, deep = features
+        for block in self.mid:
+            deep = block(deep, condition)
+        quarter = quarter + self.up2(deep)
+        for block in self.dec2:
+            quarter = block(quarter, condition)
+        half = half + self.up1(quarter)
+        for block in self.dec1:
+            half = block(half, condition)
+        return self.tail(half) * 128.0
+
+    def call(self, ycc: Any, estimate: Any, tables: Any) -> Any:
+        """The residual of tiles whose estimate is known."""
+        return self.decode(self.encode(ycc), self.condition(estimate, tables))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> DeconvNet:
+        return cls(DeconvNetConfig.from_json(config["config"]))
+
+
+def estimate_of(class_logits: Any, regression_logits: Any) -> Any:
+    """The estimate that logits stand for, `(batch, ESTIMATE_SIZE)`."""
+    return ops.concatenate([ops.softmax(class_logits), ops.sigmoid(regression_logits)], axis=-1)
+
+
+def build(config: DeconvNetConfig) -> DeconvNet:
+    """A new network with its weights."""
+    network = DeconvNet(config)
+    network.build()
+    return network

@@ -1,0 +1,118 @@
+"""What JPEG does to pixels, as fixed convolutions: the block DCT, quantisation bins, and the projection onto them.
+
+A decoded JPEG says more than its pixels: each DCT coefficient of the original picture lay in a bin one quantisation
+step wide around the stored value (ITU-T T.81, A.3.4). A restoration whose luma stays in those bins is a picture that the
+file could have come from.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BLOCK = 8
+"""Side of a JPEG block in pixels."""
+
+MARGIN = 0.125
+"""How far inside its bin a projected coefficient stays, in steps: room for rounding to uint8 and encoding again."""
+
+TOLERANCE = 1.0
+"""How far outside its bin a coefficient may lie and still count as inside, in DCT units: what rounding pixels does."""
+
+# ITU-R BT.601 as JFIF 1.02 uses it, full range.
+_TO_YCC = np.array(
+    [
+        [0.299, 0.587, 0.114],
+        [-0.168735892, -0.331264108, 0.5],
+        [0.5, -0.418687589, -0.081312411],
+    ],
+    np.float32,
+)
+_TO_RGB = np.array([[1.0, 0.0, 1.402], [1.0, -0.344136286, -0.714136286], [1.0, 1.772, 0.0]], np.float32)
+
+
+def to_ycc(rgb: Any) -> Any:
+    """RGB to YCbCr.
+
+    Args:
+        rgb: `(..., 3)` float, 0..255.
+
+    Returns:
+        `(..., 3)` float32: luma minus 128 and the two chroma differences, each -128..127.5.
+    """
+    red, green, blue = (ops.cast(rgb[..., i : i + 1], "float32") for i in range(3))
+    planes = [float(r) * red + float(g) * green + float(b) * blue for r, g, b in _TO_YCC]
+    return ops.concatenate([planes[0] - 128.0, planes[1], planes[2]], axis=-1)
+
+
+def to_rgb(ycc: Any) -> Any:
+    """The inverse of `to_ycc`; not clipped, not rounded."""
+    luma, blue, red = ycc[..., 0:1] + 128.0, ycc[..., 1:2], ycc[..., 2:3]
+    planes = [float(y) * luma + float(b) * blue + float(r) * red for y, b, r in _TO_RGB]
+    return ops.concatenate(planes, axis=-1)
+
+
+@functools.cache
+def dct_basis() -> Array:
+    """The orthonormal 8x8 DCT-II: `(8, 8, 64)` float32, rows, columns, coefficient `8 * v + u` (T.81, A.3.3)."""
+    n = np.arange(BLOCK)
+    rows = np.cos((2 * n[None, :] + 1) * n[:, None] * np.pi / (2 * BLOCK)) * np.sqrt(2 / BLOCK)
+    rows[0] /= np.sqrt(2)
+    return np.einsum("vy,ux->yxvu", rows, rows).reshape(BLOCK, BLOCK, BLOCK * BLOCK).astype(np.float32)
+
+
+def dct(plane: Any) -> Any:
+    """The DCT of every block: `(n, rows, cols, 1)` float32 to `(n, rows / 8, cols / 8, 64)`; whole blocks only."""
+    return ops.conv(plane, dct_basis()[:, :, None, :], strides=BLOCK, padding="valid")
+
+
+def inverse_dct(coefficients: Any) -> Any:
+    """The inverse of `dct`, a transposed convolution with the same kernel."""
+    return ops.conv_transpose(coefficients, dct_basis()[:, :, None, :], strides=BLOCK, padding="valid")
+
+
+def bins(luma: Any, steps: Any) -> tuple[Any, Any]:
+    """The middle and half width of the bin of every luma coefficient.
+
+    Args:
+        luma: `(n, rows, cols, 1)` float32, as decoded, minus 128.
+        steps: `(n, 8, 8)` quantisation steps in natural order; 0 for an image that is no JPEG.
+
+    Returns:
+        `(n, rows / 8, cols / 8, 64)` middles and `(n, 1, 1, 64)` half widths, both float32 in DCT units.
+    """
+    width = ops.reshape(ops.cast(steps, "float32"), (-1, 1, 1, BLOCK * BLOCK))
+    return ops.round(dct(luma) / ops.maximum(width, 1.0)) * width, width / 2
+
+
+def project(luma: Any, decoded: Any, steps: Any, margin: float = MARGIN) -> Any:
+    """Moves a restored luma plane to the nearest one whose coefficients lie in the file's bins.
+
+    The DCT is orthonormal and the bins are a box, so clipping each coefficient is the exact Euclidean projection.
+
+    Args:
+        luma: `(n, rows, cols, 1)` float32, restored, minus 128; whole blocks, on the file's grid.
+        decoded: the same plane as the file decodes to.
+        steps: `(n, 8, 8)` quantisation steps of the luma in natural order; 0 leaves that image as it is.
+        margin: how far inside the bin to stay, in steps, 0..0.5.
+
+    Returns:
+        `(n, rows, cols, 1)` float32.
+    """
+    middle, half = bins(decoded, steps)
+    reach = half * (1 - 2 * margin)
+    inside = ops.clip(dct(luma), middle - reach, middle + reach)
+    is_jpeg = ops.reshape(ops.max(half, axis=-1) > 0, (-1, 1, 1, 1))
+    return ops.where(is_jpeg, inverse_dct(inside), luma)
+
+
+def bin_share(luma: Any, decoded: Any, steps: Any, tolerance: float = TOLERANCE) -> Any:
+    """The share of luma coefficients that lie in the file's bins, `(n,)` in 0..1; arguments as for `project`."""
+    middle, half = bins(decoded, steps)
+    inside = ops.abs(dct(luma) - middle) <= half + tolerance
+    return ops.mean(ops.cast(inside, "float32"), axis=(1, 2, 3))

@@ -1,0 +1,100 @@
+"""The layers of a DeconvNet that Keras does not bring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+_PACKAGE = "relume"
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class GridPhase(keras.layers.Layer):
+    """Adds a learned value for each place within a JPEG block, so that every level knows where the block edges are.
+
+    A convolution is blind to where it stands; the artefacts of JPEG are not: they repeat every 8 pixels. Without this
+    layer only the 1/8 level sees the grid in phase.
+
+    Args:
+        period: cells of this level to one JPEG block, at least 1; the input's rows and columns are multiples of it.
+
+    Input shape:
+        `(batch, rows, cols, channels)`, float; rows and cols multiples of `period`, cell (0, 0) at a block's corner.
+
+    Output shape:
+        Same as the input.
+    """
+
+    def __init__(self, period: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if period < 1:
+            raise ValueError(f"period must be at least 1, got {period}")
+        self.period = period
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape = (1, 1, self.period, 1, self.period, input_shape[-1])
+        self.phase = self.add_weight(shape=shape, initializer="zeros", name="phase")
+
+    def call(self, values: Any) -> Any:
+        batch, rows, cols, channels = ops.shape(values)
+        p = self.period
+        blocks = ops.reshape(values, (batch, rows // p, p, cols // p, p, channels))
+        return ops.reshape(blocks + self.phase, (batch, rows, cols, channels))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "period": self.period}
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class ConditionalBlock(keras.layers.Layer):
+    """A residual block, `x + conv(relu(modulate(conv(x))))`, whose inside a condition scales and shifts.
+
+    The modulation is `(1 + gamma) * features + beta` with gamma and beta a linear function of the condition
+    (FiLM, arXiv 1709.07871); it starts as the identity. Without a condition the block is a plain residual block.
+
+    Args:
+        channels: of input and output, at least 1.
+
+    Inputs:
+        features: `(batch, rows, cols, channels)`, float.
+        condition: `(batch, n)`, float, or None.
+
+    Output shape:
+        Same as `features`.
+    """
+
+    def __init__(self, channels: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
+        self.channels = channels
+        self.first = keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer="he_normal", name="first")
+        # A small second kernel starts the block near the identity: deep stacks then train at a high rate without norms.
+        small = keras.initializers.VarianceScaling(0.1)
+        self.second = keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=small, name="second")
+        self.modulation: keras.layers.Dense | None = None
+
+    def build(self, features_shape: Any, condition_shape: Any = None) -> None:
+        self.first.build(features_shape)
+        self.second.build(features_shape)
+        if condition_shape is not None:
+            self.modulation = keras.layers.Dense(2 * self.channels, kernel_initializer="zeros", name="modulation")
+            self.modulation.build(condition_shape)
+
+    def call(self, features: Any, condition: Any = None) -> Any:
+        inner = self.first(features)
+        if self.modulation is not None:
+            gamma, beta = ops.split(self.modulation(condition)[:, None, None, :], 2, axis=-1)
+            inner = inner * (1 + gamma) + beta
+        return features + self.second(ops.relu(inner))
+
+    def compute_output_shape(self, features_shape: Any, condition_shape: Any = None) -> Any:
+        return features_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "channels": self.channels}
