@@ -97,9 +97,9 @@ class DeconvNetConfig:
 
 
 SIZES: Mapping[str, DeconvNetConfig] = {
-    "S": DeconvNetConfig((32, 48, 96), (1, 1, 1, 1, 1)),
-    "M": DeconvNetConfig((64, 96, 160), (1, 2, 3, 2, 1)),
-    "L": DeconvNetConfig((96, 144, 256), (2, 3, 4, 3, 2)),
+    "S": DeconvNetConfig((32, 48, 80), (0, 1, 1, 1, 2)),
+    "M": DeconvNetConfig((64, 96, 144), (0, 2, 2, 2, 2)),
+    "L": DeconvNetConfig((96, 128, 240), (0, 3, 4, 3, 3)),
 }
 
 

@@ -7,6 +7,7 @@ the step's number, so a killed run that is started again ends with the weights o
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -106,8 +107,6 @@ class Recipe:
 
 
 def _digest(values: Any) -> str:
-    import hashlib
-
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -154,6 +153,13 @@ class RestorationTask(keras.Model):
         return ops.mean(restoration + HEAD_WEIGHT * (wrong_class + 4 * wrong_measure))
 
 
+class _AveragingAdamW(keras.optimizers.AdamW):
+    """AdamW whose moving average stays beside the weights: Keras would put it in their place whenever `fit` ends."""
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        pass
+
+
 def new_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     """AdamW with warm-up, cosine, clipping and the moving average."""
     rate = keras.optimizers.schedules.CosineDecay(
@@ -163,7 +169,7 @@ def new_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
         warmup_target=recipe.learning_rate,
         warmup_steps=recipe.warm_up,
     )
-    optimizer = keras.optimizers.AdamW(
+    optimizer = _AveragingAdamW(
         rate,
         weight_decay=recipe.weight_decay,
         beta_1=0.9,

@@ -1,0 +1,264 @@
+"""Restores lists of images of any sizes with one loaded model.
+
+TensorFlow is imported when a model is loaded and not before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model import contract, tiling
+from model.contract import Contract, ModelError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_LOG = logging.getLogger(__name__)
+
+SAMPLE_SIDE = 128
+"""Side in pixels of the tiles that an image's damage is estimated from."""
+
+_SAMPLES = 3
+"""So many sample tiles along each axis of a large image."""
+
+RECOMPRESSED_GAP = 20
+"""So many points of quality factor must the pixels look worse than the header says to count as recompressed."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Estimate:
+    """What the model says of one image.
+
+    Attributes:
+        vector: `(classes + regressions,)` float32, what the decoder is told.
+        classes: probability of each class, by name; they add up to 1.
+        quality: JPEG quality factor that the pixels look like, 0..100.
+        noise: sigma in grey levels, 0..50.
+        blur: sigma in pixels, 0..4.
+    """
+
+    vector: Array
+    classes: dict[str, float]
+    quality: float
+    noise: float
+    blur: float
+
+    @property
+    def kind(self) -> str:
+        """The most likely class."""
+        return max(self.classes, key=lambda name: self.classes[name])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """One image to restore.
+
+    Attributes:
+        pixels: `(rows, cols, 1 or 3)` uint8 or uint16, at least 1x1.
+        tables: `(2, 8, 8)` quantisation steps of the JPEG it comes from, or None.
+        estimate: of this image; made from its pixels where None.
+        strength: 0..1; 0 gives the pixels back.
+        project: keep the luma in the bins of `tables`.
+    """
+
+    pixels: Array
+    tables: Array | None = None
+    estimate: Estimate | None = None
+    strength: float = 1.0
+    project: bool = True
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 3 or self.pixels.shape[2] not in (1, 3) or 0 in self.pixels.shape:
+            raise ValueError(f"pixels must be (rows, cols, 1 or 3), got {self.pixels.shape}")
+        if self.pixels.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"pixels must be uint8 or uint16, got {self.pixels.dtype}")
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength must be in 0..1, got {self.strength}")
+
+
+class Restorer:
+    """A loaded model. Safe to share between threads.
+
+    Args:
+        program: the loaded SavedModel.
+        agreed: its contract.
+        tile: side of a tile in pixels instead of the contract's.
+        halo: in pixels instead of the contract's.
+        batch_pixels: at most so many pixels go through the model at once, halved when the device runs out of memory.
+    """
+
+    def __init__(
+        self, program: Any, agreed: Contract, *, tile: int | None = None, halo: int | None = None,
+        batch_pixels: int = 2 * 1024 * 1024,
+    ) -> None:
+        self.contract = agreed
+        self._program = program  # its signatures die with it
+        self._signatures = {name: program.signatures[name] for name in ("restore", "restore_deep", "estimate")}
+        self.tile = agreed.tile if tile is None else tile
+        self.halo = agreed.halo if halo is None else halo
+        self.batch_pixels = batch_pixels
+        self.batches_halved = 0
+
+    @classmethod
+    def load(cls, folder: str | Path, *, expected_digest: str | None = None, **options: Any) -> Restorer:
+        """Loads a model folder after checking every digest.
+
+        Args:
+            folder: on this machine.
+            expected_digest: the contract's digest that it must have, or None.
+            options: of the constructor.
+
+        Raises:
+            ModelError: if the folder is not what it says, or not the one expected.
+        """
+        agreed = contract.read(Path(folder))
+        if expected_digest is not None and agreed.digest != expected_digest:
+            raise ModelError(f"{folder} has digest {agreed.digest[:12]}, expected {expected_digest[:12]}")
+        import tensorflow as tf
+
+        for device in tf.config.list_physical_devices("GPU"):
+            # Several workers share one GPU; without growth the first takes all of its memory.
+            tf.config.experimental.set_memory_growth(device, True)
+        return cls(tf.saved_model.load(str(Path(folder) / "saved_model")), agreed, **options)
+
+    def estimate(self, images: Sequence[Array]) -> list[Estimate]:
+        """Estimates the damage of each image from a fixed sample of its tiles.
+
+        Args:
+            images: each `(rows, cols, 1 or 3)` uint8 or uint16.
+
+        Returns:
+            One estimate an image, in order.
+        """
+        found: list[Estimate] = []
+        for pixels in images:
+            tiles = _sample(tiling.pad(_as_rgb8(pixels)))
+            logits = self._signatures["estimate"](pixels=_tensor(np.stack(tiles)))
+            found.append(self._combine(np.asarray(logits["classes"]), np.asarray(logits["regressions"])))
+        return found
+
+    def restore(self, tasks: Sequence[Task]) -> list[Array]:
+        """Restores images of any sizes together.
+
+        Args:
+            tasks: the images.
+
+        Returns:
+            Restored pixels, in order; each of the shape and dtype of its task's.
+        """
+        estimates = [task.estimate or self.estimate([task.pixels])[0] for task in tasks]
+        queue = [
+            (place, tile)
+            for place, task in enumerate(tasks)
+            for tile in tiling.cut(tiling.pad(task.pixels), self.tile, self.halo)
+        ]
+        # Tiles of one shape and depth travel together; the order within a shape is that of the tasks.
+        queue.sort(key=lambda item: (item[1].pixels.dtype.str, item[1].pixels.shape[:2]))
+        done: list[list[tiling.Tile]] = [[] for _ in tasks]
+        while queue:
+            batch = self._next_batch(queue)
+            try:
+                restored = self._run(batch, tasks, estimates)
+            except MemoryError:
+                if len(batch) == 1:
+                    raise
+                self.batch_pixels = sum(t.pixels.shape[0] * t.pixels.shape[1] for _, t in batch) // 2
+                self.batches_halved += 1
+                _LOG.warning("out of device memory: from now on at most %d pixels at once", self.batch_pixels)
+                continue
+            del queue[: len(batch)]
+            for (place, tile), pixels in zip(batch, restored, strict=True):
+                done[place].append(dataclasses.replace(tile, pixels=pixels))
+        return [
+            tiling.stitch(tiles, (task.pixels.shape[0], task.pixels.shape[1]))
+            for task, tiles in zip(tasks, done, strict=True)
+        ]
+
+    def _next_batch(self, queue: list[tuple[int, tiling.Tile]]) -> list[tuple[int, tiling.Tile]]:
+        first = queue[0][1].pixels
+        most = max(1, self.batch_pixels // (first.shape[0] * first.shape[1]))
+        batch: list[tuple[int, tiling.Tile]] = []
+        for item in queue[:most]:
+            pixels = item[1].pixels
+            if pixels.shape[:2] != first.shape[:2] or pixels.dtype != first.dtype:
+                break
+            batch.append(item)
+        return batch
+
+    def _run(
+        self, batch: list[tuple[int, tiling.Tile]], tasks: Sequence[Task], estimates: Sequence[Estimate]
+    ) -> list[Array]:
+        import tensorflow as tf
+
+        deep = batch[0][1].pixels.dtype == np.uint16
+        mine = [tasks[place] for place, _ in batch]
+        stacked = np.stack([_as_rgb(tile.pixels) for _, tile in batch])
+        none = np.zeros((2, 8, 8), np.float32)
+        try:
+            answer = self._signatures["restore_deep" if deep else "restore"](
+                pixels=_tensor(stacked.astype(np.float32) / 257 if deep else stacked),
+                tables=_tensor(np.stack([none if t.tables is None else t.tables for t in mine]).astype(np.float32)),
+                estimate=_tensor(np.stack([estimates[place].vector for place, _ in batch])),
+                strength=_tensor(np.array([task.strength for task in mine], np.float32)),
+                project=_tensor(np.array([task.project for task in mine], np.float32)),
+                grey=_tensor(np.array([task.pixels.shape[2] == 1 for task in mine], np.float32)),
+            )
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(str(error)) from error
+        restored = np.asarray(answer["pixels"])
+        if deep:
+            restored = np.rint(np.clip(restored * 257, 0, 65535)).astype(np.uint16)
+        return [
+            pixels[..., : tile.pixels.shape[2]] for pixels, (_, tile) in zip(restored, batch, strict=True)
+        ]
+
+    def _combine(self, class_logits: Array, regression_logits: Array) -> Estimate:
+        # The mean of logits is the geometric mean of the tiles' opinions: one odd tile cannot outvote the others.
+        raised = class_logits.mean(axis=0)
+        shares = np.exp(raised - raised.max())
+        shares /= shares.sum()
+        measures = 1 / (1 + np.exp(-regression_logits.mean(axis=0)))
+        names = self.contract.classes
+        return Estimate(
+            vector=np.concatenate([shares, measures]).astype(np.float32),
+            classes={name: float(share) for name, share in zip(names, shares, strict=True)},
+            quality=100 * float(measures[0]),
+            noise=50 * float(measures[1]),
+            blur=4 * float(measures[2]),
+        )
+
+
+def _tensor(values: Array) -> Any:
+    import tensorflow as tf
+
+    return tf.constant(values)
+
+
+def _as_rgb(pixels: Array) -> Array:
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+def _as_rgb8(pixels: Array) -> Array:
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return _as_rgb(pixels)
+
+
+def _sample(pixels: Array) -> list[Array]:
+    """Equal pieces of a padded image, on the JPEG grid and evenly spread: the same ones every time."""
+    rows, cols = pixels.shape[:2]
+    height, width = min(rows, SAMPLE_SIDE), min(cols, SAMPLE_SIDE)
+    return [
+        pixels[top : top + height, left : left + width]
+        for top in _spread(rows - height)
+        for left in _spread(cols - width)
+    ]
+
+
+def _spread(room: int) -> list[int]:
+    return sorted({room * i // (_SAMPLES - 1) // 8 * 8 for i in range(_SAMPLES)})
