@@ -1,1 +1,1 @@
-"""The DeconvNet: its layers, training data, training, export, and the restorer that workers load. Knows nothing of Beam."""
+"""The DeconvNet: layers, training data, training, export, and the restorer that workers load. Knows nothing of Beam."""
