@@ -23,11 +23,10 @@ _LOG = logging.getLogger(__name__)
 SAMPLE_SIDE = 128
 """Side in pixels of the tiles that an image's damage is estimated from."""
 
-_SAMPLES = 3
-"""So many sample tiles along each axis of a large image."""
+_SAMPLES = (2, 3)
+"""So many sample tiles along an axis below and from `_LARGE` pixels: an estimate must cost less than a restoration."""
 
-RECOMPRESSED_GAP = 20
-"""So many points of quality factor must the pixels look worse than the header says to count as recompressed."""
+_LARGE = 1024
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,6 +80,10 @@ class Task:
             raise ValueError(f"strength must be in 0..1, got {self.strength}")
 
 
+class RestorationError(Exception):
+    """The model failed on these images; with fewer at once it may not."""
+
+
 class Restorer:
     """A loaded model. Safe to share between threads.
 
@@ -93,7 +96,12 @@ class Restorer:
     """
 
     def __init__(
-        self, program: Any, agreed: Contract, *, tile: int | None = None, halo: int | None = None,
+        self,
+        program: Any,
+        agreed: Contract,
+        *,
+        tile: int | None = None,
+        halo: int | None = None,
         batch_pixels: int = 2 * 1024 * 1024,
     ) -> None:
         self.contract = agreed
@@ -150,6 +158,9 @@ class Restorer:
 
         Returns:
             Restored pixels, in order; each of the shape and dtype of its task's.
+
+        Raises:
+            RestorationError: if the program fails, or the device has no room for a single tile.
         """
         estimates = [task.estimate or self.estimate([task.pixels])[0] for task in tasks]
         queue = [
@@ -164,9 +175,9 @@ class Restorer:
             batch = self._next_batch(queue)
             try:
                 restored = self._run(batch, tasks, estimates)
-            except MemoryError:
+            except MemoryError as error:
                 if len(batch) == 1:
-                    raise
+                    raise RestorationError(f"one tile of {self.tile} pixels is too large for the device") from error
                 self.batch_pixels = sum(t.pixels.shape[0] * t.pixels.shape[1] for _, t in batch) // 2
                 self.batches_halved += 1
                 _LOG.warning("out of device memory: from now on at most %d pixels at once", self.batch_pixels)
@@ -210,12 +221,12 @@ class Restorer:
             )
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError(str(error)) from error
+        except tf.errors.OpError as error:
+            raise RestorationError(str(error).partition("\n")[0]) from error
         restored = np.asarray(answer["pixels"])
         if deep:
             restored = np.rint(np.clip(restored * 257, 0, 65535)).astype(np.uint16)
-        return [
-            pixels[..., : tile.pixels.shape[2]] for pixels, (_, tile) in zip(restored, batch, strict=True)
-        ]
+        return [pixels[..., : tile.pixels.shape[2]] for pixels, (_, tile) in zip(restored, batch, strict=True)]
 
     def _combine(self, class_logits: Array, regression_logits: Array) -> Estimate:
         # The mean of logits is the geometric mean of the tiles' opinions: one odd tile cannot outvote the others.
@@ -255,10 +266,11 @@ def _sample(pixels: Array) -> list[Array]:
     height, width = min(rows, SAMPLE_SIDE), min(cols, SAMPLE_SIDE)
     return [
         pixels[top : top + height, left : left + width]
-        for top in _spread(rows - height)
-        for left in _spread(cols - width)
+        for top in _spread(rows, height)
+        for left in _spread(cols, width)
     ]
 
 
-def _spread(room: int) -> list[int]:
-    return sorted({room * i // (_SAMPLES - 1) // 8 * 8 for i in range(_SAMPLES)})
+def _spread(size: int, side: int) -> list[int]:
+    number = _SAMPLES[size >= _LARGE]
+    return sorted({(size - side) * i // (number - 1) // 8 * 8 for i in range(number)})

@@ -97,6 +97,7 @@ class Image:
         quantization: the file's JPEG tables, or None where it is no JPEG.
         encoding: what else the encoder needs to give back the same kind of file (compression, bit depth, lossless), by
             name; values are JSON's.
+        header_quality: the quality factor that the tables stand for, 1..100, or None where there are none.
     """
 
     file: File
@@ -104,6 +105,7 @@ class Image:
     pages: tuple[Page, ...]
     quantization: Tables | None = None
     encoding: tuple[tuple[str, Any], ...] = ()
+    header_quality: int | None = None
 
     @property
     def ref(self) -> ImageRef:
@@ -147,12 +149,16 @@ class Restoration:
         image: as decoded.
         pages: restored pixels, one for each page, shaped and typed as the page's; empty where nothing was restored.
         damage: what the model estimated.
-        spared: None, or why the model left the image alone (`already-good`, `graphics`, ...).
+        remaining: what it estimates of the restored pixels; None where nothing was restored.
+        projected: that the luma was kept in the file's quantisation bins.
+        spared: None, or why the model left the image alone (`already-good`, `graphics`).
     """
 
     image: Image
     pages: tuple[Pixels, ...]
     damage: Damage
+    remaining: Damage | None = None
+    projected: bool = False
     spared: str | None = None
 
     @property

@@ -1,0 +1,228 @@
+"""Measures what a restoration did and decides whether it may replace its input.
+
+The numbers are taken from the bytes that would be written, decoded again. An image passes every check of the gate or is kept
+as it was: no check is weighed against another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import scipy.fft
+from apache_beam.metrics import Metrics
+
+from model import metrics
+from pipeline.elements import Encoded, Image, Judged, Measures, Pixels, Restoration, Verdict
+
+_BLOCK = 8
+
+References = Callable[[str], Pixels | None]
+"""Finds the pristine pixels of an image by its name, or None."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """What an output must not do.
+
+    Attributes:
+        outside_bins: largest share of luma coefficients more than one DCT unit outside the file's quantisation bins; for a
+            JPEG that was compressed once.
+        drift: largest root mean square of the change of 8x8 luma block means, in grey levels, where no bins bound it.
+        blockiness: how much the blockiness may rise.
+        quality: how many points the model's own estimate may fall.
+    """
+
+    outside_bins: float = 0.001
+    drift: float = 3.0
+    blockiness: float = 0.02
+    quality: float = 3.0
+
+
+def outside_bins(written: Pixels, decoded: Pixels, steps: Any, tolerance: float = 1.0) -> float:
+    """Share of luma coefficients that left the bins of the source's quantisation.
+
+    Args:
+        written, decoded: `(rows, cols, 1 or 3)` uint8, of the output and of the source.
+        steps: `(8, 8)` luma quantisation steps in natural order.
+        tolerance: DCT units beyond the bin's end that rounding pixels may cost.
+
+    Returns:
+        0..1 over whole blocks; 0 where the image has none.
+    """
+    before, after = _coefficients(decoded), _coefficients(written)
+    width = np.maximum(np.asarray(steps, np.float32), 1)
+    middle = np.rint(before / width) * width
+    outside = np.abs(after - middle) > width / 2 + tolerance
+    return float(outside.mean()) if outside.size else 0.0
+
+
+def block_drift(written: Pixels, decoded: Pixels) -> float:
+    """Root mean square of the change of 8x8 luma block means, in grey levels of 255; 0 where there is no whole block."""
+    change = (_coefficients(written) - _coefficients(decoded))[..., 0, 0] / _BLOCK
+    return float(np.sqrt(np.mean(np.square(change)))) if change.size else 0.0
+
+
+def _coefficients(pixels: Pixels) -> Any:
+    """DCT of whole luma blocks: `(rows, cols, 8, 8)` float32, orthonormal, in units of 8-bit levels minus 128."""
+    levels = pixels.astype(np.float32) / (257 if pixels.dtype == np.uint16 else 1)
+    plane = levels[..., 0] if pixels.shape[2] == 1 else levels @ np.array([0.299, 0.587, 0.114], np.float32)
+    rows, cols = plane.shape[0] // _BLOCK, plane.shape[1] // _BLOCK
+    blocks = (plane[: rows * _BLOCK, : cols * _BLOCK] - 128).reshape(rows, _BLOCK, cols, _BLOCK).transpose(0, 2, 1, 3)
+    return scipy.fft.dctn(blocks, axes=(2, 3), norm="ortho")
+
+
+def measure(pixels: Pixels, reference: Pixels | None, quality: float | None) -> Measures:
+    """Measures one state of a page.
+
+    Args:
+        pixels: as stored.
+        reference: the pristine pixels, or None; not compared where its size or depth differs.
+        quality: the model's estimate.
+    """
+    blockiness = round(metrics.blockiness(pixels), 4)
+    estimate = None if quality is None else round(quality, 1)
+    if reference is None or reference.shape[:2] != pixels.shape[:2] or reference.dtype != pixels.dtype:
+        return Measures(blockiness=blockiness, quality=estimate)
+    mine, pristine = metrics.luma(pixels), metrics.luma(reference)
+    psnr = metrics.psnr(mine, pristine)
+    return Measures(
+        # JSON and Parquet readers disagree on infinity; 100 dB is beyond anything that 16 bits can show.
+        psnr=round(min(psnr, 100.0), 4),
+        ssim=round(metrics.ssim(mine, pristine), 5),
+        blockiness=blockiness,
+        quality=estimate,
+    )
+
+
+def judge(encoded: Encoded, gate: Gate, references: References | None = None) -> Judged:
+    """Decides about one image.
+
+    Args:
+        encoded: what could be written.
+        gate: what it must not do.
+        references: finds the pristine picture, if there is any.
+
+    Returns:
+        The restored bytes, or the source's own, with the verdict.
+    """
+    restoration = encoded.restoration
+    image = restoration.image
+    damage = restoration.damage
+    reference = None if references is None else references(image.ref.name)
+    before = measure(image.pages[0].pixels, reference, damage.quality)
+    if restoration.spared is not None or not encoded.pages:
+        verdict = Verdict("kept", restoration.spared or "nothing-to-restore", before, damage=damage)
+        return _keep(image, verdict)
+    remaining = restoration.remaining.quality if restoration.remaining else None
+    after = measure(encoded.pages[0], reference, remaining)
+    checks = tuple(_checks(restoration, encoded, before, after, gate))
+    failed = [name for name, _, passed in checks if not passed]
+    if failed:
+        return _keep(image, Verdict("kept", f"gate-{failed[0]}", before, gate=checks, damage=damage))
+    verdict = Verdict("restored", "improved", before, after, checks, damage)
+    return Judged(
+        file=image.file,
+        verdict=verdict,
+        data=encoded.data,
+        format=image.format,
+        output_format=encoded.format,
+        suffix=encoded.suffix,
+        size=_size(image),
+        quantization=image.quantization,
+        kept_metadata=_kinds(image, encoded.not_kept),
+        not_kept=encoded.not_kept,
+    )
+
+
+def _checks(
+    restoration: Restoration, encoded: Encoded, before: Measures, after: Measures, gate: Gate
+) -> list[tuple[str, float, bool]]:
+    """Each check by name: the value found, and whether it passes."""
+    image = restoration.image
+    pairs = list(zip(encoded.pages, (page.pixels for page in image.pages), strict=True))
+    changed = max(float(np.mean(written != decoded)) for written, decoded in pairs)
+    checks = [("changed", changed, changed > 0)]
+    if restoration.projected and image.quantization is not None:
+        steps = image.quantization[0]
+        share = max(outside_bins(written, decoded, steps) for written, decoded in pairs)
+        checks.append(("bins", share, share <= gate.outside_bins))
+    else:
+        drift = max(block_drift(written, decoded) for written, decoded in pairs)
+        checks.append(("drift", drift, drift <= gate.drift))
+    if before.blockiness is not None and after.blockiness is not None:
+        # Below 1 there is no grid to be seen, and a ratio may move as it likes.
+        rise = max(after.blockiness, 1.0) - max(before.blockiness, 1.0)
+        checks.append(("blockiness", rise, rise <= gate.blockiness))
+    if before.quality is not None and after.quality is not None:
+        fall = before.quality - after.quality
+        checks.append(("quality", fall, fall <= gate.quality))
+    if before.psnr is not None and after.psnr is not None:
+        checks.append(("psnr", after.psnr - before.psnr, after.psnr >= before.psnr))
+    return [(name, _finite(value), passed) for name, value, passed in checks]
+
+
+def _finite(value: float) -> float:
+    return round(value, 6) if math.isfinite(value) else 0.0
+
+
+def _keep(image: Image, verdict: Verdict) -> Judged:
+    return Judged(
+        file=image.file,
+        verdict=verdict,
+        data=image.file.data,
+        format=image.format,
+        output_format=image.format,
+        suffix="",
+        size=_size(image),
+        quantization=image.quantization,
+        kept_metadata=_kinds(image, ()),
+    )
+
+
+def _size(image: Image) -> tuple[int, int, int]:
+    rows, cols = image.pages[0].pixels.shape[:2]
+    return cols, rows, len(image.pages)
+
+
+def _kinds(image: Image, lost: tuple[str, ...]) -> tuple[str, ...]:
+    """Short names of the metadata that the source has and the output keeps."""
+    metadata = image.pages[0].metadata
+    kinds = ("icc", "exif", "xmp", "iptc", "density", "comment")
+    return tuple(kind for kind in kinds if getattr(metadata, kind) is not None and kind not in lost)
+
+
+class Judge(beam.PTransform):
+    """Decides about every image: `PCollection[Encoded]` -> `PCollection[Judged]`.
+
+    Args:
+        gate: what an output must not do.
+        references: a factory of the finder, called once a worker; None where there are no references.
+    """
+
+    def __init__(self, gate: Gate, references: Callable[[], References] | None = None) -> None:
+        super().__init__()
+        self._gate, self._references = gate, references
+
+    def expand(self, encoded: beam.PCollection[Encoded]) -> beam.PCollection[Judged]:
+        return encoded | "Image" >> beam.ParDo(_JudgeImage(self._gate, self._references))
+
+
+class _JudgeImage(beam.DoFn):
+    """Metrics, namespace `judge`: counters `restored` and `kept`."""
+
+    def __init__(self, gate: Gate, references: Callable[[], References] | None) -> None:
+        self._gate, self._factory = gate, references
+        self._find: References | None = None
+
+    def setup(self) -> None:
+        self._find = self._factory() if self._factory else None
+
+    def process(self, encoded: Encoded) -> Any:
+        judged = judge(encoded, self._gate, self._find)
+        Metrics.counter("judge", judged.verdict.outcome).inc()
+        yield judged

@@ -1,0 +1,191 @@
+"""The middle of the way: batches of images through the model. Knows pixels only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+
+from model.restorer import Estimate, RestorationError, Restorer, Task
+from pipeline.elements import Damage, DeadLetter, Image, Page, Pixels, Restoration
+from pipeline.failures import NotRestorableError, Outcome
+
+RECOMPRESSED_GAP = 20
+"""So many points of quality factor must the pixels look worse than the header says: the file was compressed before."""
+
+_CERTAIN = 0.8
+"""Probability from which the model's word that this is no photograph is taken."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreSettings:
+    """How images are restored.
+
+    Attributes:
+        model: model folder on this machine.
+        digest: that the model's contract must have.
+        strength: 0..1; how much of the model's change is applied.
+        keep_above_quality: quality factor from which an image is already good, 1..101; 101 restores everything.
+        batch_pixels: at most so many pixels in a batch, unless a single image has more.
+    """
+
+    model: str
+    digest: str
+    strength: float = 1.0
+    keep_above_quality: float = 90.0
+    batch_pixels: int = 4_000_000
+
+
+def damage_of(image: Image, estimate: Estimate) -> Damage:
+    """What pixels and header together say of an image."""
+    header = image.header_quality
+    return Damage(
+        kind=estimate.kind,
+        confidence=estimate.classes[estimate.kind],
+        quality=estimate.quality,
+        noise=estimate.noise,
+        blur=estimate.blur,
+        header_quality=header,
+        recompressed=header is not None and estimate.quality < header - RECOMPRESSED_GAP,
+    )
+
+
+def triage(damage: Damage, keep_above_quality: float) -> str | None:
+    """Why an image is left alone, or None where there is something to restore.
+
+    The header counts where it knows worse than the pixels show: a smooth sky hides its compression from the estimate.
+    """
+    if damage.kind == "graphics" and damage.confidence >= _CERTAIN:
+        return "graphics"
+    quality = damage.quality if damage.header_quality is None else min(damage.quality, damage.header_quality)
+    # A header of good quality with pixels that do not contradict it needs no certainty of the model.
+    trusted = damage.header_quality is not None and not damage.recompressed
+    known = damage.header_quality if trusted and damage.header_quality is not None else quality
+    if known >= keep_above_quality:
+        return "already-good"
+    return None
+
+
+class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restorer]):
+    """Lets `RunInference` restore batches of images of any sizes with one model per worker process.
+
+    A batch on which the model fails is halved until the one image is found that it cannot restore: that one is a dead
+    letter, the others are restored.
+
+    Metrics, namespace `restore`: counters `pixels`, `images_spared`, `batches_bisected`; distribution `batch_pixels`.
+    """
+
+    def __init__(self, settings: RestoreSettings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def load_model(self) -> Restorer:
+        settings = self._settings
+        return Restorer.load(settings.model, expected_digest=settings.digest)
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        # The two ends are equal because the weight of a batch is a matter of memory; a time to aim at would only blur it.
+        weight = self._settings.batch_pixels
+        return {
+            "min_batch_size": weight,
+            "max_batch_size": weight,
+            "element_size_fn": _PixelWeight(weight),
+        }
+
+    def run_inference(
+        self, batch: Sequence[Image], model: Restorer, inference_args: dict[str, Any] | None = None
+    ) -> Iterator[Restoration | DeadLetter]:
+        Metrics.distribution("restore", "batch_pixels").update(sum(image.pixel_count for image in batch))
+        yield from self._restore(list(batch), model)
+
+    def get_num_bytes(self, batch: Sequence[Image]) -> int:
+        return sum(page.pixels.nbytes for image in batch for page in image.pages)
+
+    def get_metrics_namespace(self) -> str:
+        return "restore"
+
+    def _restore(self, batch: list[Image], model: Restorer) -> Iterable[Restoration | DeadLetter]:
+        try:
+            return self._restore_together(batch, model)
+        except RestorationError as error:
+            if len(batch) == 1:
+                return [DeadLetter(batch[0].ref, "restore", NotRestorableError.reason, str(error))]
+        Metrics.counter("restore", "batches_bisected").inc()
+        middle = len(batch) // 2
+        return [*self._restore(batch[:middle], model), *self._restore(batch[middle:], model)]
+
+    def _restore_together(self, batch: list[Image], model: Restorer) -> list[Restoration]:
+        settings = self._settings
+        plans = [self._plan(image, model) for image in batch]
+        restored = iter(model.restore([task for _, _, tasks in plans for task in tasks]))
+        results: list[Restoration] = []
+        for image, (damage, spared, tasks) in zip(batch, plans, strict=True):
+            if spared is not None:
+                Metrics.counter("restore", "images_spared").inc()
+                results.append(Restoration(image, (), damage, spared=spared))
+                continue
+            pages = tuple(page.pixels if page.restorable else next(restored) for page in image.pages)
+            Metrics.counter("restore", "pixels").inc(sum(task.pixels[..., 0].size for task in tasks))
+            remaining = damage_of(image, model.estimate([pages[_first_restorable(image)]])[0])
+            projected = any(task.project and task.tables is not None for task in tasks) and settings.strength > 0
+            results.append(Restoration(image, pages, damage, remaining=remaining, projected=projected))
+        return results
+
+    def _plan(self, image: Image, model: Restorer) -> tuple[Damage, str | None, list[Task]]:
+        """What the model thinks of an image, why it is spared if it is, and its pages as tasks."""
+        settings = self._settings
+        pages: list[Page] = [page for page in image.pages if page.restorable is None]
+        if not pages:
+            page = image.pages[0]
+            damage = damage_of(image, model.estimate([page.pixels])[0])
+            return damage, page.restorable, []
+        estimates = model.estimate([page.pixels for page in pages])
+        damage = damage_of(image, estimates[0])
+        spared = triage(damage, settings.keep_above_quality)
+        if spared is not None:
+            return damage, spared, []
+        tasks = [
+            Task(
+                page.pixels,
+                tables=image.quantization,
+                estimate=estimate,
+                strength=settings.strength,
+                # The bins are those of the last compression: they would hold on to the harm of an earlier one.
+                project=not damage.recompressed,
+            )
+            for page, estimate in zip(pages, estimates, strict=True)
+        ]
+        return damage, None, tasks
+
+
+def _first_restorable(image: Image) -> int:
+    return next(place for place, page in enumerate(image.pages) if page.restorable is None)
+
+
+@dataclasses.dataclass(frozen=True)
+class _PixelWeight:
+    """Weight of an image in a batch; one larger than a whole batch counts as a full one, so that it goes alone."""
+
+    most: int
+
+    def __call__(self, image: Image) -> int:
+        return min(image.pixel_count, self.most)
+
+
+class RestoreImages(beam.PTransform):
+    """Images to restorations: `PCollection[Image]` -> `Outcome` of `Restoration`."""
+
+    def __init__(self, settings: RestoreSettings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def expand(self, images: beam.PCollection[Image]) -> Outcome:
+        results = images | "Model" >> RunInference(RestorationHandler(self._settings))
+        good, failed = results | "Split" >> beam.Partition(lambda result, _: isinstance(result, DeadLetter), 2)
+        return Outcome(good, failed)
