@@ -177,6 +177,7 @@ def new_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
         global_clipnorm=recipe.clip,
         use_ema=True,
         ema_momentum=recipe.ema,
+        name="averaging_adamw",
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "phase"])
     return optimizer
