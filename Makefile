@@ -50,6 +50,7 @@ $(VENV)/runtime.stamp: requirements/build.txt requirements/cpu.txt setup.py
 	    { echo "PYTHON must be a Python 3.11, 3.12 or 3.13 that runs, got: $(PYTHON)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	    { echo "$(PYTHON) cannot make virtual environments: install its venv module (on Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Installing the locked dependencies into $(VENV): 3 GB, some minutes."
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install --quiet --require-hashes -r requirements/build.txt
 	$(PIP) install --quiet --require-hashes --no-build-isolation -r requirements/cpu.txt
