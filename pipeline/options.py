@@ -1,0 +1,246 @@
+"""What a restore job can be told: one frozen config that checks itself, and the command line that makes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipeline import flags
+from pipeline.flags import FlagParser, UsageError, option
+
+FORMATS = ("same", "png", "webp-lossless", "tiff")
+KEPT = ("copy", "none")
+
+RECIPE_VERSION = 1
+"""Goes up when the pipeline itself would write other bytes from the same input, model and settings."""
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_GLOB_RULE = "may be given more than once"
+
+_PROG = "relume restore"
+_USAGE = "--input DIR --output DIR [flags] [-- Beam's flags]"
+_DESCRIPTION = """\
+Restores the images of an archive into a copy of it, and accounts for each one.
+Originals are only read. A run that was stopped goes on when it is run again."""
+_EPILOG = """\
+Beam's own flags (--runner, --direct_num_workers, --project, ...) may stand
+among these or after a lone --; `relume restore -- --help` lists them.
+
+examples:
+  relume restore --input photos --output restored
+  relume restore --input photos --output restored --dry_run
+  relume restore --input photos --output restored --include '1998/*.jpg' \\
+      --format png --runner DirectRunner --direct_num_workers 2
+
+exit codes: 0 done, 1 more failed than --tolerate allows, 2 wrong usage,
+  7 stopped by an error"""
+
+
+def new_run_id() -> str:
+    """Makes a name for a run: the time in UTC, so that names sort by age, and six random digits against a clash."""
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreConfig:
+    """Everything that a restore job can be told. Each field is a flag and its help is the manual.
+
+    Raises:
+        UsageError: from the constructor, where a value is not allowed or two contradict each other.
+    """
+
+    input: str = option("The archive: a folder, or gs://BUCKET/PREFIX. Only read.", group="Where", metavar="DIR")
+    output: str = option(
+        "Where the restored copy goes, with receipts and reports below _relume. Nothing there is overwritten.",
+        group="Where",
+        metavar="DIR",
+    )
+    model: str | None = option(
+        "A model folder, as `relume train` writes it.",
+        group="Where",
+        default=None,
+        default_text="the built-in model",
+        metavar="DIR",
+    )
+    reference: str | None = option(
+        "Pristine images under the same names, of any extension: adds PSNR and SSIM to what is measured.",
+        group="Where",
+        default=None,
+        metavar="DIR",
+    )
+    include: tuple[str, ...] = option(
+        f"Only names that match, as in '1998/*.jpg'; {_GLOB_RULE}.", group="Which images", default=(), metavar="GLOB"
+    )
+    exclude: tuple[str, ...] = option(
+        f"No names that match, whatever else they match; {_GLOB_RULE}.",
+        group="Which images",
+        default=(),
+        metavar="GLOB",
+    )
+    inventory: str | None = option(
+        "A file that lists the names in place of a listing of the archive: text with one name a line, CSV or Parquet.",
+        group="Which images",
+        default=None,
+        metavar="FILE",
+    )
+    max_megapixels: float = option(
+        "Images with more pixels fail, by their header, before they are decoded.",
+        group="Which images",
+        default=250.0,
+        default_text="250",
+        low=0.001,
+        high=100_000,
+    )
+    max_bytes: int = option(
+        "Files with more bytes fail before they are read.",
+        group="Which images",
+        default=512 * 2**20,
+        default_text="536870912, which is 512 MiB",
+        low=1,
+    )
+    format: str = option("Container of the restored images.", group="How to restore", default="same", choices=FORMATS)
+    strength: float = option(
+        "How much of the restoration is applied; 0 changes nothing.",
+        group="How to restore",
+        default=1.0,
+        default_text="1",
+        low=0,
+        high=1,
+    )
+    keep_above_quality: int = option(
+        "Images that look like JPEG of this quality or better are kept as they are; 101 tries all.",
+        group="How to restore",
+        default=90,
+        low=1,
+        high=101,
+    )
+    kept: str = option(
+        "Images that are kept are copied into the output byte for byte, or left out of it.",
+        group="How to restore",
+        default="copy",
+        choices=KEPT,
+    )
+    batch_megapixels: float = option(
+        "Pixels that the model gets at once, in millions; memory grows with it.",
+        group="How to run",
+        default=4.0,
+        default_text="4",
+        low=0.01,
+        high=1000,
+    )
+    tolerate: int = option(
+        "Images that may fail before the job itself counts as failed.", group="How to run", default=0, low=0
+    )
+    dry_run: bool = option("List and count what would be done, and write nothing.", group="How to run", default=False)
+    run_id: str = option(
+        "Name of the run's folder below _relume/runs.",
+        group="How to run",
+        default_factory=new_run_id,
+        default_text="the time and six random digits",
+        metavar="NAME",
+    )
+    verbose: bool = option("Log more, and show where in the code an error arose.", group="How to run", default=False)
+
+    def __post_init__(self) -> None:
+        flags.check(self)
+        if not _RUN_ID.fullmatch(self.run_id):
+            raise UsageError(
+                "--run_id must be 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit, "
+                f"got {self.run_id!r}"
+            )
+        # An output among the sources would be restored again by the next run, and so on.
+        for flag, folder in (("--input", self.input), ("--reference", self.reference)):
+            if folder is not None and (_lies_in(self.output, folder) or _lies_in(folder, self.output)):
+                raise UsageError(f"--output must lie outside {flag} and not hold it, got {self.output} and {folder}")
+
+    def recipe_settings(self) -> dict[str, Any]:
+        """The settings that change what is written for an image, by name; values are JSON's."""
+        return {
+            "format": self.format,
+            "keep_above_quality": self.keep_above_quality,
+            "kept": self.kept,
+            "strength": float(self.strength),
+        }
+
+    def recipe_digest(self, model_digest: str) -> str:
+        """Names the recipe: images made by the same one need not be made again.
+
+        Args:
+            model_digest: digest of the model's contract, which names all its files.
+
+        Returns:
+            SHA-256 in hexadecimal of the settings, the model and the version of the recipe; the same on any machine.
+        """
+        recipe = {"recipe": RECIPE_VERSION, "model": model_digest, **self.recipe_settings()}
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def parse(argv: Sequence[str]) -> tuple[RestoreConfig, list[str]]:
+    """Reads the command line of a restore job.
+
+    Args:
+        argv: the arguments, without the program's name. Beam's flags stand among ours or after a lone `--`.
+
+    Returns:
+        The config, and Beam's flags as Beam spells them, ready for `PipelineOptions`.
+
+    Raises:
+        UsageError: one line, if a flag is unknown to both, missing, or has a value that is not allowed.
+        SystemExit: with 0, once the help has been printed.
+    """
+    arguments = list(argv)
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = FlagParser(RestoreConfig, prog=_PROG, usage=_USAGE, description=_DESCRIPTION, epilog=_EPILOG)
+    values, among_ours = parser.values_of(arguments[:split])
+    beam_flags = [*among_ours, *arguments[split + 1 :]]
+    # Importing Beam takes more than a second: not before a line that has none of its flags is known to be right.
+    if beam_flags:
+        beam_flags = _check_beam_flags(beam_flags, [one.flag for one in parser.options])
+    parser.require(values)
+    return RestoreConfig(**values), beam_flags
+
+
+def _check_beam_flags(arguments: Sequence[str], our_flags: Sequence[str]) -> list[str]:
+    """Holds arguments against every flag that Beam's options register.
+
+    Returns:
+        The arguments with each flag spelled as Beam does.
+
+    Raises:
+        UsageError: if one is no flag of Beam's, with the nearest of Beam's and ours, or if Beam refuses a value.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    def refuse(message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+    parsers: list[Any] = []
+    # Beam hands its parser, with the flags of all its options classes, to this hook and nowhere else.
+    PipelineOptions([]).get_all_options(add_extra_args_fn=parsers.append)
+    (parser,) = parsers
+    parser.prog, parser.error = f"{_PROG} --", refuse
+    theirs = {flags.with_underscores(name): name for action in parser._actions for name in action.option_strings}
+    spelled = []
+    for argument in map(flags.with_underscores, arguments):
+        name, equals, value = argument.partition("=")
+        spelled.append(f"{theirs.get(name, name)}{equals}{value}")
+    _, strange = parser.parse_known_args(spelled)
+    if strange:
+        raise flags.unknown(strange[0], [*our_flags, *theirs.values()])
+    return spelled
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    """Whether a path is a folder or below it: by name in cloud storage, links followed on disk."""
+    if ("://" in path) != ("://" in folder):
+        return False
+    if "://" in path:
+        return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+    return Path(path).resolve().is_relative_to(Path(folder).resolve())
