@@ -3,65 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image
 
 from model.degradation import Degradation, Sample, degrade, region_side
+from model.photos import Photo
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
-
 _FLAT = 2.0
 """Standard deviation in grey levels below which a region is flat and mostly not worth a place in a batch."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Photo:
-    """One pristine picture.
-
-    Attributes:
-        name: where it came from; a folder named `*graphics*` holds drawings and screens.
-        pixels: `(rows, cols, 3)` uint8 RGB.
-    """
-
-    name: str
-    pixels: Array
-
-    @property
-    def graphics(self) -> bool:
-        return "graphics" in self.name
-
-
-def read_folder(folder: Path) -> list[Photo]:
-    """Reads every picture below a folder, in the order of their names.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    if not paths:
-        raise FileNotFoundError(f"no pictures ({', '.join(sorted(_SUFFIXES))}) below {folder}")
-    photos = []
-    for path in paths:
-        with Image.open(path) as image:
-            photos.append(Photo(path.relative_to(folder).as_posix(), np.asarray(image.convert("RGB"))))
-    return photos
-
-
-def fingerprint(photos: Sequence[Photo]) -> str:
-    """SHA-256 over names and pixels: says of two runs that they saw the same pictures."""
-    digest = hashlib.sha256()
-    for photo in photos:
-        digest.update(f"{photo.name}\0{photo.pixels.shape}\0".encode())
-        digest.update(photo.pixels.tobytes())
-    return digest.hexdigest()
 
 
 class DegradedPatches(keras.utils.PyDataset):
@@ -80,8 +34,8 @@ class DegradedPatches(keras.utils.PyDataset):
         drop_tables: share of samples whose header is hidden from the network.
 
     Items:
-        A dictionary of `degraded` and `pristine`, `(batch, patch, patch, 3)` uint8; `tables`, `(batch, 2, 8, 8)` float32;
-        `truth`, `(batch, ESTIMATE_SIZE)` float32; `told`, `(batch, 1)` float32: 1 where the decoder is told the truth
+        A dictionary of `degraded` and `pristine`, `(batch, patch, patch, 3)` uint8; `tables`, `(batch, 2, 8, 8)`
+        float32; `truth`, `(batch, ESTIMATE_SIZE)` float32; `told`, `(batch, 1)` float32: 1 where the decoder is told the truth
         rather than the head's own estimate.
     """
 

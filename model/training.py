@@ -22,9 +22,10 @@ import numpy as np
 from keras import ops
 
 from model import deconvnet, jpeg, losses
-from model.dataset import DegradedPatches, Photo, fingerprint
+from model.dataset import DegradedPatches
 from model.deconvnet import DeconvNet, DeconvNetConfig
 from model.degradation import Degradation
+from model.photos import Photo, fingerprint
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -1,0 +1,95 @@
+"""Pristine pictures: where they come from, and which ones they were. Needs neither Keras nor TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+"""Endings of files that are taken for pictures."""
+
+
+class PhotoError(Exception):
+    """Pictures that cannot be had; the message names the place and says what is wrong."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Photo:
+    """One pristine picture.
+
+    Attributes:
+        name: where it came from; a folder named `*graphics*` holds drawings and screens.
+        pixels: `(rows, cols, 3)` uint8 RGB.
+    """
+
+    name: str
+    pixels: Array
+
+    @property
+    def graphics(self) -> bool:
+        """That it is no photograph."""
+        return "graphics" in self.name
+
+
+def find(folder: Path) -> list[Path]:
+    """All pictures below a folder, in the order of their names.
+
+    Raises:
+        PhotoError: if it is no folder or holds none.
+    """
+    if not folder.is_dir():
+        raise PhotoError(f"{folder} is no folder")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise PhotoError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    return paths
+
+
+def read(path: Path) -> Array:
+    """Reads a picture of 8 bits as stored, not turned by its orientation tag.
+
+    Returns:
+        `(rows, cols, 1)` where the file is grey, else `(rows, cols, 3)` RGB; uint8.
+
+    Raises:
+        PhotoError: if it cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            grey = image.mode in ("1", "L", "LA")
+            pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    # Pillow's decoders raise all of these for files that end early or contradict themselves.
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PhotoError(f"{path} cannot be read as a picture: {error}") from error
+    return pixels[..., None] if grey else pixels
+
+
+def read_folder(folder: Path) -> list[Photo]:
+    """Reads every picture below a folder, in the order of their names; grey ones become RGB.
+
+    Raises:
+        PhotoError: if there is none, or one cannot be decoded.
+    """
+    return [Photo(path.relative_to(folder).as_posix(), as_rgb(read(path))) for path in find(folder)]
+
+
+def as_rgb(pixels: Array) -> Array:
+    """`(rows, cols, 1 or 3)` to `(rows, cols, 3)`."""
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+def fingerprint(photos: Sequence[Photo]) -> str:
+    """SHA-256 over names and pixels: says of two runs that they saw the same pictures."""
+    digest = hashlib.sha256()
+    for photo in photos:
+        digest.update(f"{photo.name}\0{photo.pixels.shape}\0".encode())
+        digest.update(photo.pixels.tobytes())
+    return digest.hexdigest()
