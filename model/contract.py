@@ -1,9 +1,9 @@
 """What a model folder promises, and whether it is the folder it says it is.
 
-    saved_model/   the TensorFlow program that workers run
-    weights.npz    the same weights as float16 arrays, to train on from
-    model.json     this contract
-    card.md        what people should know
+saved_model/   the TensorFlow program that workers run
+weights.npz    the same weights as float16 arrays, to train on from
+model.json     this contract
+card.md        what people should know
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from typing import Any
 
 FORMAT = 1
 """Version of the contract's layout."""
+
+STRIDE = 8
+"""Total downsampling of every DeconvNet, in pixels: one cell of its deepest level is one JPEG block."""
 
 _NAME = "model.json"
 
@@ -101,9 +104,7 @@ def read(folder: Path) -> Contract:
         contract = Contract(**values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} cannot be read: {error!r}") from error
-    contract = dataclasses.replace(
-        contract, classes=tuple(contract.classes), regressions=tuple(contract.regressions)
-    )
+    contract = dataclasses.replace(contract, classes=tuple(contract.classes), regressions=tuple(contract.regressions))
     if contract.digest != digest:
         raise ModelError(f"{path} does not match its own digest: it says {digest[:12]}, it is {contract.digest[:12]}")
     found = file_digests(folder)

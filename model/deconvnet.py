@@ -5,9 +5,9 @@
                  v          |
                head ---> condition                  estimate of the damage, and the file's quantisation tables
 
-The total stride is 8: one cell of the deepest level is one JPEG block. Kernels of transposed convolutions are divisible by
-their stride, so no output pixel sees more taps than its neighbour (no checkerboard). Nothing on the way of the pixels
-pools over the tile; the head does, and its estimate is made once per image and handed to every tile.
+The total stride is 8: one cell of the deepest level is one JPEG block. Kernels of transposed convolutions are divisible
+by their stride, so no output pixel sees more taps than its neighbour (no checkerboard). Nothing on the way of the
+pixels pools over the tile; the head does, and its estimate is made once per image and handed to every tile.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ import keras
 from keras import layers, ops
 
 from model import jpeg
+from model.contract import STRIDE
 from model.layers import ConditionalBlock, GridPhase
-
-STRIDE = 8
-"""Total downsampling: cores of tiles start on its multiples."""
 
 QUALITY_BINS = (0, 15, 25, 35, 45, 55, 70, 85)
 """Lower ends of the classes of the JPEG quality factor (libjpeg's scale)."""
@@ -107,8 +105,8 @@ SIZES: Mapping[str, DeconvNetConfig] = {
 class DeconvNet(keras.Model):
     """The network; see the module's text.
 
-    Pixels are `(batch, rows, cols, 3)` float32 as `jpeg.to_ycc` gives them, rows and cols multiples of 8, the JPEG grid at
-    (0, 0). Estimates are `(batch, ESTIMATE_SIZE)`: the softmax over `CLASSES`, then `REGRESSIONS`. Tables are
+    Pixels are `(batch, rows, cols, 3)` float32 as `jpeg.to_ycc` gives them, rows and cols multiples of 8, the JPEG grid
+    at (0, 0). Estimates are `(batch, ESTIMATE_SIZE)`: the softmax over `CLASSES`, then `REGRESSIONS`. Tables are
     `(batch, 2, 8, 8)` quantisation steps of luma and chroma in natural order, 0 where the file has none.
     """
 

@@ -1,7 +1,8 @@
 """Harms pristine patches the way archives do, with the real libjpeg, from a seed.
 
-A patch is degraded from a region a little larger than itself, so that chroma upsampling at its border and a shifted grid of
-an earlier compression look as they do inside a picture. Compression comes last and starts at the patch's corner moved by
+A patch is degraded from a region a little larger than itself, so that chroma upsampling at its border and a shifted
+grid of an earlier compression look as they do inside a picture. Compression comes last and starts at the patch's corner
+moved by
 `MARGIN`, a multiple of the largest MCU: the grid of the last JPEG is at (0, 0) of the patch.
 """
 
@@ -38,8 +39,8 @@ class Degradation:
         round_share: how many qualities are multiples of 10, as people choose them; the others are uniform.
         double_share: how many are compressed twice, with a shifted grid in between.
         clean_share: how many are not harmed, or only by a quality of at least `CLEAN_QUALITY`.
-        other_share: how many carry blur, noise or low resolution under the JPEG. That harm is in the target too: the head
-            learns to name it and the decoder to leave it alone.
+        other_share: how many carry blur, noise or low resolution under the JPEG. That harm is in the target too: the
+            head learns to name it and the decoder to leave it alone.
         grey_share: how many are grey; half of them use luma 16..235 (ITU-R BT.601), half 0..255.
         foreign_table_share: how many are encoded with tables that are not libjpeg's.
     """
@@ -108,8 +109,8 @@ def degrade(region: Array, rng: np.random.Generator, recipe: Degradation, *, gra
     """Degrades one region of a pristine picture.
 
     Args:
-        region: `(side + 48, side + 48, 3)` uint8 RGB: the patch with `MARGIN` and the shift's 8 pixels on every side; the
-            side is a multiple of 8.
+        region: `(side + 48, side + 48, 3)` uint8 RGB: the patch with `MARGIN` and the shift's 8 pixels on every side;
+            the side is a multiple of 8.
         rng: where all chance comes from: the same state gives the same sample.
         recipe: how often what is done.
         graphics: that the region is of a drawing or a screen, not of a photograph.

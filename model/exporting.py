@@ -129,7 +129,7 @@ def export(
             task=task,
             network=dataclasses.asdict(config),
             halo=config.halo,
-            stride=deconvnet.STRIDE,
+            stride=contract.STRIDE,
             tile=TILE,
             scale=1,
             classes=CLASSES,

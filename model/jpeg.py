@@ -1,8 +1,8 @@
 """What JPEG does to pixels, as fixed convolutions: the block DCT, quantisation bins, and the projection onto them.
 
 A decoded JPEG says more than its pixels: each DCT coefficient of the original picture lay in a bin one quantisation
-step wide around the stored value (ITU-T T.81, A.3.4). A restoration whose luma stays in those bins is a picture that the
-file could have come from.
+step wide around the stored value (ITU-T T.81, A.3.4). A restoration whose luma stays in those bins is a picture that
+the file could have come from.
 """
 
 from __future__ import annotations

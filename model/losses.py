@@ -16,8 +16,8 @@ _FLOOR = 2.0
 def restoration_loss(restored: Any, degraded: Any, pristine: Any, *, squared: bool) -> Any:
     """The error that is left, relative to the error that was there.
 
-    The mean of PSNR over images is what is reported, and it counts a decibel on a good image as much as one on a bad image.
-    An absolute error would train for the worst images alone, so each patch's error is divided by its own before.
+    The mean of PSNR over images is what is reported, and it counts a decibel on a good image as much as one on a bad
+    image. An absolute error would train for the worst images alone, so each patch's error is divided by its own before.
 
     Args:
         restored, degraded, pristine: `(batch, rows, cols, 3)` float32 YCbCr in grey levels.

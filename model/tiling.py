@@ -1,8 +1,8 @@
 """Cuts images into tiles and puts the restored cores back.
 
-A tile is a core and a halo. The halo lies only where the image goes on: at the image's border a tile ends as the image does,
-and the network sees the same border that it would see in the whole image. So tiles restore to the same pixels as the whole,
-and an image that fits into one tile costs nothing extra.
+A tile is a core and a halo. The halo lies only where the image goes on: at the image's border a tile ends as the image
+does, and the network sees the same border that it would see in the whole image. So tiles restore to the same pixels as
+the whole, and an image that fits into one tile costs nothing extra.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from model.deconvnet import STRIDE
+from model.contract import STRIDE
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -48,8 +48,8 @@ class Tile:
 
 
 def pad(pixels: Array) -> Array:
-    """Repeats the last row and column until both sides are multiples of the stride, as a JPEG encoder fills its blocks."""
-    rows, cols = pixels.shape[:2]
+    """Repeats the last row and column until both sides are multiples of the stride, as a JPEG encoder fills its
+    blocks.""" rows, cols = pixels.shape[:2]
     missing = ((0, -rows % STRIDE), (0, -cols % STRIDE), (0, 0))
     return np.pad(pixels, missing, mode="edge") if rows % STRIDE or cols % STRIDE else pixels
 
@@ -57,8 +57,8 @@ def pad(pixels: Array) -> Array:
 def spans(size: int, side: int, halo: int) -> list[Span]:
     """Tiles along one axis.
 
-    Every tile of a long axis has the same length, so that few shapes reach the network: the last one is moved back to end
-    with the image.
+    Every tile of a long axis has the same length, so that few shapes reach the network: the last one is moved back to
+    end with the image.
 
     Args:
         size: of the padded image along the axis, a multiple of the stride.

@@ -1,7 +1,7 @@
 """Why an image can be given up: a closed set of reasons, each a class, safe to count by.
 
-A typed error takes the side door as a dead letter and the run goes on. Any other exception is a mistake of ours and stops
-the run.
+A typed error takes the side door as a dead letter and the run goes on. Any other exception is a mistake of ours and
+stops the run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Measures what a restoration did and decides whether it may replace its input.
 
-The numbers are taken from the bytes that would be written, decoded again. An image passes every check of the gate or is kept
+The numbers are taken from the bytes that would be written, decoded again. An image passes every check of the gate or is
+kept
 as it was: no check is weighed against another.
 """
 
@@ -30,8 +31,8 @@ class Gate:
     """What an output must not do.
 
     Attributes:
-        outside_bins: largest share of luma coefficients more than one DCT unit outside the file's quantisation bins; for a
-            JPEG that was compressed once.
+        outside_bins: largest share of luma coefficients more than one DCT unit outside the file's quantisation bins;
+            for a JPEG that was compressed once.
         drift: largest root mean square of the change of 8x8 luma block means, in grey levels, where no bins bound it.
         blockiness: how much the blockiness may rise.
         quality: how many points the model's own estimate may fall.
@@ -62,8 +63,8 @@ def outside_bins(written: Pixels, decoded: Pixels, steps: Any, tolerance: float 
 
 
 def block_drift(written: Pixels, decoded: Pixels) -> float:
-    """Root mean square of the change of 8x8 luma block means, in grey levels of 255; 0 where there is no whole block."""
-    change = (_coefficients(written) - _coefficients(decoded))[..., 0, 0] / _BLOCK
+    """Root mean square of the change of 8x8 luma block means, in grey levels of 255; 0 where there is no whole
+    block.""" change = (_coefficients(written) - _coefficients(decoded))[..., 0, 0] / _BLOCK
     return float(np.sqrt(np.mean(np.square(change)))) if change.size else 0.0
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from model.restorer import Estimate, RestorationError, Restorer, Task
-from pipeline.elements import Damage, DeadLetter, Image, Page, Pixels, Restoration
+from pipeline.elements import Damage, DeadLetter, Image, Page, Restoration
 from pipeline.failures import NotRestorableError, Outcome
 
 RECOMPRESSED_GAP = 20
@@ -90,7 +88,8 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
         return Restorer.load(settings.model, expected_digest=settings.digest)
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
-        # The two ends are equal because the weight of a batch is a matter of memory; a time to aim at would only blur it.
+        # The two ends are equal because the weight of a batch is a matter of memory; a time to aim at would only blur
+        # it.
         weight = self._settings.batch_pixels
         return {
             "min_batch_size": weight,
@@ -187,5 +186,5 @@ class RestoreImages(beam.PTransform):
 
     def expand(self, images: beam.PCollection[Image]) -> Outcome:
         results = images | "Model" >> RunInference(RestorationHandler(self._settings))
-        good, failed = results | "Split" >> beam.Partition(lambda result, _: isinstance(result, DeadLetter), 2)
+        good, failed = results | "Split" >> beam.Partition(lambda result, _: int(isinstance(result, DeadLetter)), 2)
         return Outcome(good, failed)

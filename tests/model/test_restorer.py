@@ -1,0 +1,188 @@
+"""Tiles, batches and depths of one model give the same answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model import exporting
+from model.degradation import compress
+from model.restorer import Estimate, RestorationError, Restorer, Task
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@pytest.fixture(scope="module")
+def restorer(tiny_model: Path) -> Restorer:
+    return Restorer.load(tiny_model)
+
+
+def variant(restorer: Restorer, **options: Any) -> Restorer:
+    return Restorer(restorer._program, restorer.contract, **options)
+
+
+def test_tiles_restore_to_the_same_pixels_as_the_whole_image(restorer: Restorer, photo: Array) -> None:
+    decoded, tables = compress(photo, 30)
+    task = Task(decoded, tables)
+
+    whole = restorer.restore([task])[0]
+    tiled = variant(restorer, tile=128).restore([task])[0]
+
+    assert np.abs(whole.astype(int) - decoded).max() > 3  # the model does something
+    # The order of a sum may differ with a tile's shape, and a value on the edge between two levels falls either way.
+    difference = np.abs(tiled.astype(int) - whole)
+    assert difference.max() <= 1
+    assert np.mean(difference > 0) < 1e-4
+
+
+def test_a_halo_too_small_shows(restorer: Restorer, photo: Array) -> None:
+    task = Task(photo)
+
+    whole = restorer.restore([task])[0].astype(int)
+    tiled = variant(restorer, tile=128, halo=0).restore([task])[0]
+
+    assert np.mean(np.abs(tiled - whole) > 1) > 1e-3
+
+
+def test_the_contracts_halo_covers_the_receptive_field(restorer: Restorer) -> None:
+    config = exporting.DeconvNetConfig.from_json(restorer.contract.network)
+    side, middle = 256, 128
+    black, dotted = np.zeros((side, side, 3), np.uint8), np.zeros((side, side, 3), np.uint8)
+    dotted[middle, middle] = 255
+    estimate = restorer.estimate([black])[0]
+
+    a, b = (restorer.restore([Task(pixels, estimate=estimate)])[0].astype(int) for pixels in (black, dotted))
+
+    rows, cols = np.nonzero((a != b).any(axis=2))
+    reach = max(np.abs(rows - middle).max(), np.abs(cols - middle).max())
+    assert 8 < reach <= config.radius <= restorer.halo
+
+
+def test_a_batch_gives_what_each_image_gives_alone(restorer: Restorer, photo: Array) -> None:
+    sizes = [(1, 1), (8, 8), (9, 17), (64, 64), (64, 64), (203, 317)]
+    tasks = [Task(np.ascontiguousarray(photo[:rows, :cols])) for rows, cols in sizes]
+    tasks += [Task(tasks[-1].pixels[..., :1]), Task(tasks[3].pixels.astype(np.uint16) * 257)]
+
+    together = restorer.restore(tasks)
+    alone = [restorer.restore([task])[0] for task in tasks]
+
+    for task, a, b in zip(tasks, together, alone, strict=True):
+        assert a.shape == task.pixels.shape
+        assert a.dtype == task.pixels.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_new_sizes_trace_the_model_no_second_time(restorer: Restorer, photo: Array) -> None:
+    signature = restorer._signatures["restore"]
+    before = signature.function_def if hasattr(signature, "function_def") else signature.graph
+    for side in (8, 40, 72, 104):
+        restorer.restore([Task(np.ascontiguousarray(photo[:side, : side + 3]))])
+
+    after = signature.function_def if hasattr(signature, "function_def") else signature.graph
+    assert before is after
+    assert all(dimension is None for dimension in signature.structured_input_signature[1]["pixels"].shape[:3])
+
+
+def test_strength_zero_gives_the_pixels_back_and_one_half_lies_between(restorer: Restorer, photo: Array) -> None:
+    estimate = restorer.estimate([photo])[0]
+
+    none, half, full = (
+        restorer.restore([Task(photo, estimate=estimate, strength=s)])[0].astype(int) for s in (0.0, 0.5, 1.0)
+    )
+
+    np.testing.assert_array_equal(none, photo)
+    unclipped = (full > 0) & (full < 255) & (half > 0) & (half < 255)
+    assert np.abs(half - (photo + full) / 2)[unclipped].max() <= 1.5
+
+
+def test_grey_stays_grey_and_deep_stays_deep(restorer: Restorer) -> None:
+    ramp = np.linspace(0, 65535, 512).astype(np.uint16)
+    deep = np.repeat(ramp[None, :, None], 64, axis=0)
+
+    restored = restorer.restore([Task(deep)])[0]
+
+    assert restored.dtype == np.uint16
+    assert restored.shape == deep.shape
+    # An 8-bit detour would leave multiples of 257 only.
+    assert np.mean(restored % 257 == 0) < 0.1
+
+
+def test_a_projected_image_lies_in_its_bins_and_a_free_one_does_not(restorer: Restorer, photo: Array) -> None:
+    from pipeline.judging import outside_bins
+
+    decoded, tables = compress(photo, 50, subsampling=0)
+    estimate = restorer.estimate([decoded])[0]
+
+    bound = restorer.restore([Task(decoded, tables, estimate)])[0]
+    free = restorer.restore([Task(decoded, tables, estimate, project=False)])[0]
+
+    # Colours that RGB cannot hold are clipped, and that moves luma a little.
+    assert outside_bins(bound, decoded, tables[0]) < 0.001
+    assert outside_bins(free, decoded, tables[0]) > 0.004
+
+
+def test_memory_that_runs_out_halves_the_batch_and_changes_no_pixel(
+    tiny_model: Path, photo: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roomy, tight = Restorer.load(tiny_model), Restorer.load(tiny_model)
+    task = Task(photo)
+    tight.tile = roomy.tile = 128
+    real = tight._signatures["restore"]
+
+    def limited(**inputs: Any) -> Any:
+        import tensorflow as tf
+
+        if inputs["pixels"].shape[0] > 2:
+            raise tf.errors.ResourceExhaustedError(None, None, "no room")
+        return real(**inputs)
+
+    monkeypatch.setitem(tight._signatures, "restore", limited)
+
+    np.testing.assert_array_equal(tight.restore([task])[0], roomy.restore([task])[0])
+    assert tight.batches_halved >= 1
+    assert tight.batch_pixels <= 2 * 128 * 128
+
+
+def test_no_room_for_one_tile_is_an_error_that_says_so(
+    tiny_model: Path, photo: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    restorer = Restorer.load(tiny_model)
+
+    def full(**inputs: Any) -> Any:
+        raise tf.errors.ResourceExhaustedError(None, None, "no room")
+
+    monkeypatch.setitem(restorer._signatures, "restore", full)
+
+    with pytest.raises(RestorationError, match="too large for the device"):
+        restorer.restore([Task(photo)])
+
+
+def test_the_estimate_is_a_distribution_and_the_same_every_time(restorer: Restorer, photo: Array) -> None:
+    first, second = restorer.estimate([photo])[0], restorer.estimate([photo, photo[:8, :8]])[0]
+
+    assert isinstance(first, Estimate)
+    np.testing.assert_array_equal(first.vector, second.vector)
+    assert sum(first.classes.values()) == pytest.approx(1, abs=1e-5)
+    assert 0 <= first.quality <= 100
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pixels": np.zeros((4, 4), np.uint8)}, "pixels must be"),
+        ({"pixels": np.zeros((0, 4, 3), np.uint8)}, "pixels must be"),
+        ({"pixels": np.zeros((4, 4, 3), np.float32)}, "uint8 or uint16"),
+        ({"strength": 1.5}, r"strength must be in 0\.\.1, got 1\.5"),
+    ],
+)
+def test_a_wrong_task_names_its_field(change: dict[str, Any], said: str) -> None:
+    task = Task(np.zeros((4, 4, 3), np.uint8))
+
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(task, **change)

@@ -1,0 +1,153 @@
+"""The gate: what may replace its input, and what every refusal is called."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import scipy.fft
+
+from model.degradation import compress
+from pipeline.elements import Damage, Encoded, File, Image, ImageRef, Page, Restoration
+from pipeline.judging import Gate, block_drift, judge, measure, outside_bins
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+DAMAGE = Damage("jpeg_15", 0.9, 20.0, 0.0, 0.0, 20, False)
+
+
+def encoded(decoded: Array, written: Array, tables: Array | None, **changes: Any) -> Encoded:
+    data = decoded.tobytes()
+    file = File(ImageRef("a.jpg", len(data), "1"), data, "", hashlib.sha256(data).hexdigest())
+    image = Image(file, "jpeg", (Page(decoded),), quantization=tables, header_quality=20)
+    remaining = dataclasses.replace(DAMAGE, quality=60.0)
+    values: dict[str, Any] = {"remaining": remaining, "projected": tables is not None, **changes}
+    restoration = Restoration(image, (written,), DAMAGE, **values)
+    return Encoded(restoration, b"restored", "jpeg", "", (written,), ("thumbnail",))
+
+
+@pytest.fixture(scope="module")
+def pair(photo: Array) -> tuple[Array, Array]:
+    grey = np.ascontiguousarray(photo[:200, :304, :1])
+    decoded, tables = compress(grey[..., 0], 20)
+    return decoded[..., None], tables
+
+
+def smoothed(decoded: Array, tables: Array) -> Array:
+    """A mild deblocking whose luma is put back into the bins, in plain NumPy."""
+    soft = cv2.GaussianBlur(decoded[..., 0].astype(np.float32), (0, 0), 0.6)
+
+    def blocks(plane: Array) -> Array:
+        rows, cols = plane.shape
+        cut = (plane - 128).reshape(rows // 8, 8, cols // 8, 8).transpose(0, 2, 1, 3)
+        return scipy.fft.dctn(cut, axes=(2, 3), norm="ortho")
+
+    steps = tables[0]
+    middle = np.rint(blocks(decoded[..., 0].astype(np.float32)) / steps) * steps
+    inside = np.clip(blocks(soft), middle - 0.375 * steps, middle + 0.375 * steps)
+    plane = scipy.fft.idctn(inside, axes=(2, 3), norm="ortho").transpose(0, 2, 1, 3).reshape(decoded.shape[:2]) + 128
+    return np.clip(np.rint(plane), 0, 255).astype(np.uint8)[..., None]
+
+
+def test_a_better_picture_in_its_bins_replaces_its_input(pair: tuple[Array, Array]) -> None:
+    decoded, tables = pair
+
+    judged = judge(encoded(decoded, smoothed(decoded, tables), tables), Gate())
+
+    assert (judged.verdict.outcome, judged.verdict.reason) == ("restored", "improved")
+    assert judged.data == b"restored"
+    assert judged.not_kept == ("thumbnail",)
+    after, before = judged.verdict.after.blockiness, judged.verdict.before.blockiness
+    assert after is not None
+    assert before is not None
+    assert after < before
+
+
+@pytest.mark.parametrize(
+    ("written", "changes", "reason"),
+    [
+        (lambda d, t: d, {}, "gate-changed"),
+        (lambda d, t: np.clip(d.astype(int) + 40, 0, 255).astype(np.uint8), {}, "gate-bins"),
+        (lambda d, t: np.clip(d.astype(int) + 40, 0, 255).astype(np.uint8), {"projected": False}, "gate-drift"),
+        (lambda d, t: compress(d[..., 0], 20)[0][..., None] ^ np.uint8(1), {"remaining": DAMAGE}, None),
+        (lambda d, t: smoothed(d, t), {"remaining": dataclasses.replace(DAMAGE, quality=5.0)}, "gate-quality"),
+    ],
+)
+def test_each_harm_has_a_name_and_keeps_the_original(
+    pair: tuple[Array, Array], written: Any, changes: dict[str, Any], reason: str | None
+) -> None:
+    decoded, tables = pair
+
+    judged = judge(encoded(decoded, written(decoded, tables), tables, **changes), Gate())
+
+    if reason is None:
+        assert judged.verdict.outcome in ("restored", "kept")
+        return
+    assert (judged.verdict.outcome, judged.verdict.reason) == ("kept", reason)
+    assert judged.data == decoded.tobytes()
+    assert judged.not_kept == ()
+
+
+def test_a_picture_with_a_new_grid_is_refused(pair: tuple[Array, Array]) -> None:
+    decoded, tables = pair
+    rows, cols = np.mgrid[0 : decoded.shape[0], 0 : decoded.shape[1]]
+    checked = 40 * ((rows // 8 + cols // 8) % 2)[..., None]
+    blocky = np.clip(decoded.astype(int) + checked, 0, 255).astype(np.uint8)
+
+    judged = judge(encoded(decoded, blocky, tables, projected=False), Gate(drift=100))
+
+    assert judged.verdict.reason == "gate-blockiness"
+
+
+def test_a_reference_that_says_worse_is_believed(pair: tuple[Array, Array]) -> None:
+    decoded, tables = pair
+    restored = smoothed(decoded, tables)
+
+    worse = judge(encoded(decoded, restored, tables), Gate(), lambda name: decoded)
+    better = judge(encoded(decoded, restored, tables), Gate(), lambda name: restored)
+
+    assert worse.verdict.reason == "gate-psnr"
+    assert better.verdict.outcome == "restored"
+    assert better.verdict.after.psnr == 100.0
+    assert better.verdict.after.ssim == pytest.approx(1)
+
+
+def test_a_spared_image_is_kept_with_its_reason_and_bytes(pair: tuple[Array, Array]) -> None:
+    decoded, tables = pair
+    spared = dataclasses.replace(encoded(decoded, decoded, tables, spared="already-good"), data=b"", pages=())
+
+    judged = judge(spared, Gate())
+
+    assert (judged.verdict.outcome, judged.verdict.reason) == ("kept", "already-good")
+    assert judged.data == decoded.tobytes()
+
+
+def test_the_outside_share_counts_coefficients_one_unit_beyond_their_bin() -> None:
+    flat = np.full((8, 16, 1), 128, np.uint8)
+    moved = flat.copy()
+    moved[:, 8:] += 3  # the DC of the second block moves by 24 units
+    steps = np.full((8, 8), 40)
+
+    assert outside_bins(moved, flat, steps) == 1 / 128
+    assert outside_bins(moved, flat, np.full((8, 8), 46)) == 0
+    assert outside_bins(flat[:4], flat[:4], steps) == 0
+
+
+def test_drift_is_in_grey_levels_at_any_depth(pair: tuple[Array, Array]) -> None:
+    decoded, _ = pair
+    moved = decoded // 2 + 50
+
+    assert block_drift(decoded // 2 + 52, moved) == pytest.approx(2, abs=1e-3)
+    deep = (moved.astype(np.uint16) * 257, (moved.astype(np.uint16) + 2) * 257)
+    assert block_drift(deep[1], deep[0]) == pytest.approx(2, abs=1e-3)
+
+
+def test_a_reference_of_another_size_is_not_compared(pair: tuple[Array, Array]) -> None:
+    decoded, _ = pair
+
+    assert measure(decoded, decoded[:8], 50.0).psnr is None
+    assert measure(decoded, decoded, None).quality is None

@@ -1,0 +1,175 @@
+"""Batches through the model: what is restored, what is spared, and what a broken image costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.util import assert_that, equal_to
+
+from model import contract
+from model.degradation import compress
+from model.restorer import RestorationError, Restorer
+from pipeline.elements import Damage, DeadLetter, File, Image, ImageRef, Page, Restoration
+from pipeline.restoring import RestorationHandler, RestoreImages, RestoreSettings, triage
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def image(name: str, pixels: Array, tables: Array | None = None, quality: int | None = None) -> Image:
+    data = pixels.tobytes()
+    file = File(ImageRef(name, len(data), "1"), data, "", hashlib.sha256(data).hexdigest())
+    return Image(file, "jpeg", (Page(pixels),), quantization=tables, header_quality=quality)
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_model: Path) -> RestoreSettings:
+    # The tiny model's estimate is noise: nothing may be spared by it.
+    return RestoreSettings(str(tiny_model), contract.read(tiny_model).digest, keep_above_quality=101)
+
+
+@pytest.fixture(scope="module")
+def restorer(tiny_model: Path) -> Restorer:
+    return Restorer.load(tiny_model)
+
+
+DAMAGE = Damage("jpeg_35", 0.6, 40.0, 1.0, 0.1, None, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, None),
+        ({"quality": 95.0}, "already-good"),
+        ({"quality": 95.0, "header_quality": 30}, None),
+        ({"quality": 88.0, "header_quality": 96}, "already-good"),
+        ({"quality": 30.0, "header_quality": 96, "recompressed": True}, None),
+        ({"kind": "graphics", "confidence": 0.9}, "graphics"),
+        ({"kind": "graphics", "confidence": 0.5}, None),
+        ({"kind": "clean", "confidence": 0.9, "quality": 97.0}, "already-good"),
+    ],
+)
+def test_triage_believes_the_worse_of_header_and_pixels(change: dict[str, Any], expected: str | None) -> None:
+    assert triage(dataclasses.replace(DAMAGE, **change), 90) == expected
+
+
+def test_mixed_images_come_back_restored_with_their_own_shape(settings: RestoreSettings, photo: Array) -> None:
+    decoded, tables = compress(photo, 20)
+    images = [
+        image("a", decoded, tables, 20),
+        image("grey", decoded[:50, :70, :1].copy()),
+        image("dot", decoded[:1, :1].copy()),
+        image("deep", decoded[:64, :64].astype(np.uint16) * 257),
+    ]
+
+    with TestPipeline(runner=FnApiRunner()) as root:
+        results = root | beam.Create(images) | RestoreImages(settings)
+        shapes = results.good | beam.Map(lambda r: (r.ref.name, r.pages[0].shape, str(r.pages[0].dtype), r.projected))
+        assert_that(
+            shapes,
+            equal_to(
+                [
+                    ("a", (203, 317, 3), "uint8", True),
+                    ("grey", (50, 70, 1), "uint8", False),
+                    ("dot", (1, 1, 3), "uint8", False),
+                    ("deep", (64, 64, 3), "uint16", False),
+                ]
+            ),
+            label="good",
+        )
+        assert_that(results.failed, equal_to([]), label="failed")
+
+
+def test_one_image_that_breaks_the_batch_is_the_only_dead_letter(
+    settings: RestoreSettings, restorer: Restorer, photo: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [image(f"{i}", np.ascontiguousarray(photo[: 16 + i, :24])) for i in range(7)]
+    restore, poison = Restorer.restore, images[4].pages[0].pixels.shape
+
+    def brittle(self: Restorer, tasks: Any) -> Any:
+        if any(task.pixels.shape == poison for task in tasks):
+            raise RestorationError("the device gave up")
+        return restore(self, tasks)
+
+    monkeypatch.setattr(Restorer, "restore", brittle)
+
+    results = list(RestorationHandler(settings).run_inference(images, restorer))
+
+    dead = [result for result in results if isinstance(result, DeadLetter)]
+    assert [(d.ref.name, d.stage, d.reason, d.detail) for d in dead] == [
+        ("4", "restore", "not-restorable", "the device gave up")
+    ]
+    alive = [result for result in results if isinstance(result, Restoration)]
+    assert sorted(r.ref.name for r in alive) == ["0", "1", "2", "3", "5", "6"]
+    assert all(r.pages[0].shape == r.image.pages[0].pixels.shape for r in alive)
+
+
+def test_a_mistake_of_ours_is_no_dead_letter(
+    settings: RestoreSettings, restorer: Restorer, photo: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(self: Restorer, tasks: Any) -> Any:
+        raise TypeError("ours")
+
+    monkeypatch.setattr(Restorer, "restore", wrong)
+
+    with pytest.raises(TypeError, match="ours"):
+        list(RestorationHandler(settings).run_inference([image("a", photo)], restorer))
+
+
+def test_spared_images_and_untouchable_pages_cost_no_restoration(
+    settings: RestoreSettings, restorer: Restorer, photo: Array
+) -> None:
+    spare_all = dataclasses.replace(settings, keep_above_quality=0)
+    bilevel = dataclasses.replace(image("fax", photo), pages=(Page(photo, restorable="bilevel"),))
+    mixed = dataclasses.replace(image("mixed", photo), pages=(Page(photo, restorable="bilevel"), Page(photo)))
+
+    (spared,) = RestorationHandler(spare_all).run_inference([image("a", photo)], restorer)
+    fax, both = RestorationHandler(settings).run_inference([bilevel, mixed], restorer)
+
+    assert isinstance(spared, Restoration)
+    assert spared.pages == ()
+    assert spared.spared in ("already-good", "graphics")
+    assert isinstance(fax, Restoration)
+    assert (fax.pages, fax.spared) == ((), "bilevel")
+    assert isinstance(both, Restoration)
+    np.testing.assert_array_equal(both.pages[0], photo)
+    assert (both.pages[1] != photo).any()
+
+
+def test_batches_are_weighed_in_pixels(settings: RestoreSettings, photo: Array) -> None:
+    handler = RestorationHandler(dataclasses.replace(settings, batch_pixels=1000))
+    options = handler.batch_elements_kwargs()
+    images = [image(str(i), np.ascontiguousarray(photo[:20, :20])) for i in range(5)] + [image("large", photo)]
+
+    with TestPipeline(runner=FnApiRunner()) as root:
+        # One element of one collection: all of it is one bundle, batched in order.
+        sizes = (
+            root
+            | beam.Create([images])
+            | beam.FlatMap(lambda all_of_them: all_of_them)
+            | beam.BatchElements(**options)
+            | beam.Map(lambda batch: [i.ref.name for i in batch])
+        )
+        assert_that(sizes, equal_to([["0", "1"], ["2", "3"], ["4"], ["large"]]))
+
+
+def test_a_recompressed_file_is_not_bound_to_the_bins_of_its_last_compression(
+    settings: RestoreSettings, restorer: Restorer, photo: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, tables = compress(photo, 75)
+    estimate = dataclasses.replace(restorer.estimate([decoded])[0], quality=20.0)
+    monkeypatch.setattr(Restorer, "estimate", lambda self, images: [estimate for _ in images])
+
+    results = RestorationHandler(settings).run_inference([image("twice", decoded, tables, 75)], restorer)
+
+    (result,) = results
+    assert isinstance(result, Restoration)
+    assert result.damage.recompressed
+    assert not result.projected
