@@ -48,8 +48,8 @@ class Tile:
 
 
 def pad(pixels: Array) -> Array:
-    """Repeats the last row and column until both sides are multiples of the stride, as a JPEG encoder fills its
-    blocks.""" rows, cols = pixels.shape[:2]
+    """Repeats the last row and column until both sides are multiples of the stride, as JPEG encoders fill blocks."""
+    rows, cols = pixels.shape[:2]
     missing = ((0, -rows % STRIDE), (0, -cols % STRIDE), (0, 0))
     return np.pad(pixels, missing, mode="edge") if rows % STRIDE or cols % STRIDE else pixels
 

@@ -63,8 +63,8 @@ def outside_bins(written: Pixels, decoded: Pixels, steps: Any, tolerance: float 
 
 
 def block_drift(written: Pixels, decoded: Pixels) -> float:
-    """Root mean square of the change of 8x8 luma block means, in grey levels of 255; 0 where there is no whole
-    block.""" change = (_coefficients(written) - _coefficients(decoded))[..., 0, 0] / _BLOCK
+    """Root mean square of the change of 8x8 luma block means, in grey levels of 255; 0 without a whole block."""
+    change = (_coefficients(written) - _coefficients(decoded))[..., 0, 0] / _BLOCK
     return float(np.sqrt(np.mean(np.square(change)))) if change.size else 0.0
 
 
