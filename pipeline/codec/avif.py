@@ -1,0 +1,82 @@
+"""AVIF of 8 bits, through libavif."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image as PilImage
+
+from pipeline.codec import exif
+from pipeline.codec.boxes import boxes
+from pipeline.codec.header import Header, Picture, names
+from pipeline.elements import Metadata, Page, Pixels
+from pipeline.failures import DamagedImageError
+
+QUALITY = 95
+
+
+def brands(data: bytes) -> set[bytes]:
+    """Collects the brands of the first box."""
+    (size,) = struct.unpack_from(">I", data)
+    content = data[8 : min(size, len(data), 264)]
+    return {content[:4], *(content[at : at + 4] for at in range(8, len(content) - 3, 4))}
+
+
+def probe(data: bytes) -> Header:
+    """Reads the boxes and what libavif says of them."""
+    parts = {box.kind: box for box in boxes(data)}
+    if b"meta" not in parts:
+        raise DamagedImageError("no meta box")
+    meta = data[parts[b"meta"].start : parts[b"meta"].end]
+    with PilImage.open(io.BytesIO(data), formats=("AVIF",)) as image:
+        width, height, channels = image.width, image.height, len(image.getbands())
+        frames = getattr(image, "n_frames", 1)
+    keep = None
+    if frames > 1 or b"avis" in brands(data):
+        keep, frames = "animated", max(frames, 2)
+    elif b"tmap" in meta or b"urn:com:photo:aux:hdrgainmap" in meta:
+        keep = "multi-picture"
+    elif any(meta[at + 6] & 0x40 for at in _places(meta, b"av1C") if at + 6 < len(meta)):  # high_bitdepth
+        keep = "depth"
+    return Header("avif", width, height, channels, 8, frames, width * height * frames, keep)
+
+
+def _places(data: bytes, kind: bytes) -> list[int]:
+    """Finds four letters wherever they stand."""
+    places, at = [], data.find(kind)
+    while at >= 0:
+        places.append(at)
+        at = data.find(kind, at + 4)
+    return places
+
+
+def read(data: bytes) -> Picture:
+    """Decodes an AVIF that `probe` has found restorable; a turn that its boxes ask for becomes the orientation tag."""
+    with PilImage.open(io.BytesIO(data), formats=("AVIF",)) as image:
+        image.load()
+        whole = np.array(image)
+        whole = whole.reshape(*whole.shape[:2], -1)
+        icc, raw_exif, xmp = (image.info.get(name) for name in ("icc_profile", "exif", "xmp"))
+    clean_exif, thumbnails = exif.without_thumbnail(raw_exif.removeprefix(b"Exif\0\0")) if raw_exif else (None, ())
+    alpha = np.ascontiguousarray(whole[..., -1]) if whole.shape[2] in (2, 4) else None
+    pixels = np.ascontiguousarray(whole if alpha is None else whole[..., :-1])
+    return Picture((Page(pixels, alpha, Metadata(icc, clean_exif, xmp, not_kept=names(thumbnails))),))
+
+
+def write(pixels: Pixels, alpha: Pixels | None, metadata: Metadata) -> bytes:
+    """Encodes 8-bit pixels at quality 95, 4:4:4, with profile, EXIF and XMP."""
+    whole = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
+    options = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
+    stream = io.BytesIO()
+    PilImage.fromarray(np.ascontiguousarray(whole[..., 0] if whole.shape[2] == 1 else whole)).save(
+        stream,
+        "AVIF",
+        quality=QUALITY,
+        subsampling="4:4:4",
+        speed=6,
+        max_threads=1,
+        **{name: value for name, value in options.items() if value},
+    )
+    return stream.getvalue()

@@ -1,0 +1,211 @@
+"""From an image and its restored pixels to a file: of its own kind, or of a lossless one that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.codec import avif, bmp, ifd, jp2, jpeg, png, tiff, webp
+from pipeline.codec.decoding import READERS
+from pipeline.codec.header import names
+from pipeline.elements import Image, Metadata, Page, Pixels
+
+FORMS = ("same", "png", "webp-lossless", "tiff")
+"""What `--format` may ask for."""
+
+LOSSLESS_ALWAYS = {"png", "bmp"}
+
+
+class Output(NamedTuple):
+    """An encoded file.
+
+    Attributes:
+        data: its bytes.
+        format: as in `Image`.
+        suffix: to be appended to the source's name; empty where the container stays.
+        not_kept: what of the source's metadata it lacks, as short names.
+    """
+
+    data: bytes
+    format: str
+    suffix: str
+    not_kept: tuple[str, ...]
+
+
+class Written(NamedTuple):
+    """What a writer gives: bytes, and what metadata they lack."""
+
+    data: bytes
+    lacks: tuple[str, ...] = ()
+
+
+def encode(image: Image, pages: tuple[Pixels, ...], form: str) -> Output:
+    """Encodes restored pixels with all that the source had beside its pixels.
+
+    Args:
+        image: the source, whose alpha and metadata go along.
+        pages: shaped and typed as the image's pages.
+        form: of `FORMS`. What a form cannot hold (several pages, 16 bits in a WebP) becomes a TIFF.
+
+    Returns:
+        The file; the same arguments give the same bytes.
+
+    Raises:
+        ValueError: for another form, or pages that do not fit the image's.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form}")
+    wanted = [(page.pixels.shape, page.pixels.dtype) for page in image.pages]
+    if [(page.shape, page.dtype) for page in pages] != wanted:
+        raise ValueError(f"pages must be of {wanted}, got {[(page.shape, page.dtype) for page in pages]}")
+    target = {"same": image.format, "webp-lossless": "webp"}.get(form, form)
+    if not _holds(target, pages):
+        target = "tiff"
+    if target == image.format:
+        data, lacks = SAME[target](image, pages, form != "same")
+    else:
+        data, lacks = OTHER[target](image, pages)
+        lacks = names(lacks, dict(image.encoding).get("only_here", ()))
+    known = [page.metadata.not_kept for page in image.pages]
+    suffix = "" if target == image.format else f".{target}"
+    return Output(data, target, suffix, names(lacks, *known))
+
+
+def decode_again(image: Image, pages: tuple[Pixels, ...], output: Output, form: str) -> tuple[Pixels, ...]:
+    """Decodes what was encoded, as a reader will see it.
+
+    Args:
+        image, pages, form: as given to `encode`.
+        output: what it gave.
+
+    Returns:
+        One array for each page, shaped and typed as `pages`.
+
+    Raises:
+        RuntimeError: if the file is not what was asked for: a mistake of ours.
+    """
+    seen = READERS[output.format].read(output.data).pages
+    again = tuple(_as(page.pixels, wanted) for page, wanted in zip(seen, pages, strict=True))
+    for number, (page, wanted, source) in enumerate(zip(again, pages, image.pages, strict=True)):
+        if (page.shape, page.dtype) != (wanted.shape, wanted.dtype):
+            raise RuntimeError(f"page {number} was written as {page.shape} {page.dtype}, not {wanted.shape}")
+        if is_lossless(image, form, number) and not np.array_equal(page, wanted):
+            raise RuntimeError(f"page {number} of a lossless {output.format} came back different")
+        if source.alpha is not None and seen[number].alpha is None:
+            raise RuntimeError(f"page {number} lost its alpha in {output.format}")
+    return again
+
+
+def is_lossless(image: Image, form: str, page: int = 0) -> bool:
+    """Tells whether a page comes back exactly as it was encoded."""
+    if form != "same":
+        return True
+    encoding = dict(image.encoding)
+    if image.format == "tiff":
+        return bool(encoding["pages"][page]["compression"] != tiff.JPEG)
+    return image.format in LOSSLESS_ALWAYS or bool(encoding.get("lossless") or encoding.get("reversible"))
+
+
+def _as(page: Pixels, wanted: Pixels) -> Pixels:
+    """Takes one of three equal channels where a container has no grey."""
+    if wanted.shape[2] == 1 and page.shape[2] == 3 and (page[..., :1] == page).all():
+        return np.ascontiguousarray(page[..., :1])
+    return page
+
+
+def _holds(target: str, pages: Sequence[Pixels]) -> bool:
+    """Tells whether a container can hold these pages exactly."""
+    if target == "webp":
+        return len(pages) == 1 and pages[0].dtype == np.uint8 and max(pages[0].shape[:2]) <= webp.MAX_SIDE
+    return target == "tiff" or len(pages) == 1
+
+
+def _same_jpeg(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
+    return Written(jpeg.write(pages[0], image.file.data, bool(dict(image.encoding)["progressive"])))
+
+
+def _same_png(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
+    chunks = png.carried(list(png.chunks(image.file.data)))[0]
+    return Written(png.write(pages[0], image.pages[0].alpha, chunks))
+
+
+def _same_webp(image: Image, pages: tuple[Pixels, ...], exact: bool) -> Written:
+    return _webp(image.pages[0], pages[0], exact or bool(dict(image.encoding)["lossless"]))
+
+
+def _same_tiff(image: Image, pages: tuple[Pixels, ...], exact: bool) -> Written:
+    encoding = dict(image.encoding)
+    layout = ifd.Layout(encoding["order"], encoding["big"])
+    tags = tiff.tags_to_carry(image.file.data)
+    settings = [tiff.exactly(setting) if exact else setting for setting in encoding["pages"]]
+    return Written(tiff.write(_beside_alpha(image, pages), settings, tags, layout))
+
+
+def _same_bmp(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
+    return Written(bmp.write(pages[0], image.pages[0].metadata.density))
+
+
+def _same_jp2(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
+    page, encoding = image.pages[0], dict(image.encoding)
+    return Written(jp2.write(pages[0], page.alpha, page.metadata, encoding))
+
+
+def _same_avif(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
+    page = image.pages[0]
+    return Written(avif.write(pages[0], page.alpha, page.metadata))
+
+
+def _other_png(image: Image, pages: tuple[Pixels, ...]) -> Written:
+    page = image.pages[0]
+    return Written(png.write(pages[0], page.alpha, png.chunks_of(page.metadata)))
+
+
+def _other_webp(image: Image, pages: tuple[Pixels, ...]) -> Written:
+    return _webp(image.pages[0], pages[0], lossless=True)
+
+
+def _other_tiff(image: Image, pages: tuple[Pixels, ...]) -> Written:
+    tags = [tiff.tags_of(page.metadata) for page in image.pages]
+    return Written(
+        tiff.write(
+            _beside_alpha(image, pages),
+            [tiff.PLAIN] * len(pages),
+            [directory for _, directory in tags],
+            tags[0][0],
+        )
+    )
+
+
+def _webp(page: Page, pixels: Pixels, lossless: bool) -> Written:
+    return Written(*webp.write(pixels, page.alpha, page.metadata, lossless))
+
+
+def _beside_alpha(image: Image, pages: tuple[Pixels, ...]) -> list[tuple[Pixels, Pixels | None]]:
+    """Pairs restored pixels with the alpha of their page."""
+    return [(pixels, page.alpha) for page, pixels in zip(image.pages, pages, strict=True)]
+
+
+SAME: dict[str, Callable[[Image, tuple[Pixels, ...], bool], Written]] = {
+    "avif": _same_avif,
+    "bmp": _same_bmp,
+    "jp2": _same_jp2,
+    "jpeg": _same_jpeg,
+    "png": _same_png,
+    "tiff": _same_tiff,
+    "webp": _same_webp,
+}
+"""Writers of a source's own container; the flag asks for exact pixels where the container has a choice."""
+OTHER: dict[str, Callable[[Image, tuple[Pixels, ...]], Written]] = {
+    "png": _other_png,
+    "tiff": _other_tiff,
+    "webp": _other_webp,
+}
+
+
+def kept_names(metadata: Sequence[Metadata], not_kept: Sequence[str]) -> tuple[str, ...]:
+    """Names the kinds of metadata that a source has and its output has too."""
+    kinds = ("icc", "exif", "xmp", "iptc", "density", "comment")
+    present: list[Any] = [name for name in kinds if any(getattr(page, name) for page in metadata)]
+    return names([name for name in present if name not in not_kept])

@@ -1,0 +1,52 @@
+"""EXIF as it lies in a file: bytes to carry over, less the small picture in them, which would show the old one."""
+
+from __future__ import annotations
+
+from pipeline.codec.ifd import DirectoryError, Layout, read_directory, read_layout
+
+THUMBNAIL = "thumbnail"
+ORIENTATION = 274
+# Where a thumbnail's bytes lie, and how many: a JPEG stream, or strips of pixels.
+THUMBNAIL_PLACES = ((0x0201, 0x0202), (0x0111, 0x0117))
+
+
+def without_thumbnail(exif: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """Takes the thumbnail out of an EXIF and leaves every other byte where it was.
+
+    Maker notes hold offsets that only their maker knows, so nothing may move: the link to the second directory is cut,
+    the thumbnail's bytes become 0, and they go altogether where they are the end.
+
+    Args:
+        exif: TIFF structure, without the `Exif` prefix of JPEG.
+
+    Returns:
+        The bytes, and what was taken out: `thumbnail` or nothing. What cannot be read comes back as it was.
+    """
+    try:
+        layout, first = read_layout(exif)
+        link = _link(exif, layout, first)
+        (second,) = layout.offset.unpack_from(exif, link)
+        if not second:
+            return exif, ()
+        thumbnail, _ = read_directory(exif, layout, second)
+    except DirectoryError:
+        return exif, ()
+    data = bytearray(exif)
+    layout.offset.pack_into(data, link, 0)
+    for starts, sizes in THUMBNAIL_PLACES:
+        places = zip(thumbnail.integers(starts, layout), thumbnail.integers(sizes, layout), strict=False)
+        for start, size in sorted(places, reverse=True):
+            end = min(start + size, len(data))
+            if start <= second:
+                continue  # a thumbnail before its own directory is no thumbnail that any camera wrote
+            data[start:end] = bytes(max(0, end - start))
+            if len(data) - end < 4 and not any(data[end:]):  # the end, but for padding
+                del data[start:]
+    return bytes(data), (THUMBNAIL,)
+
+
+def _link(exif: bytes, layout: Layout, first: int) -> int:
+    """Finds where the first directory says where the second one is."""
+    read_directory(exif, layout, first)  # raises where it does not fit
+    (count,) = layout.count.unpack_from(exif, first)
+    return first + layout.count.size + count * layout.entry.size

@@ -1,0 +1,215 @@
+"""PNG: chunks, pixels of 8 and 16 bits, and a file made of new pixels and the old file's own chunks."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import imagecodecs
+import numpy as np
+
+from pipeline.codec import exif, photoshop
+from pipeline.codec.header import Header, Picture, names
+from pipeline.elements import Metadata, Page, Pixels
+from pipeline.failures import DamagedImageError
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
+CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
+DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
+XMP_HEAD = b"XML:com.adobe.xmp\0\0\0\0\0"
+IPTC_HEAD = b"Raw profile type iptc\0\0"
+MAX_TEXT = 64 * 2**20
+"""Bytes that one compressed chunk may unfold to."""
+
+# Chunks that other pixels make untrue; a palette proposed for RGB and its histogram are a help for old screens.
+STALE = {b"PLTE": "", b"hIST": "", b"sPLT": "", b"tRNS": "", b"caBX": "jumbf"}
+
+
+class Chunk(NamedTuple):
+    """One chunk: its four letters and what it holds."""
+
+    kind: bytes
+    content: bytes
+
+    def encoded(self) -> bytes:
+        """Its bytes in a file."""
+        check = zlib.crc32(self.kind + self.content)
+        return struct.pack(">I", len(self.content)) + self.kind + self.content + struct.pack(">I", check)
+
+
+def chunks(data: bytes) -> Iterator[Chunk]:
+    """Yields the chunks up to and with the last one.
+
+    Raises:
+        DamagedImageError: if the file ends before, or a check sum is wrong.
+    """
+    at = len(SIGNATURE)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            raise DamagedImageError(f"chunk {_name(kind)} reaches past the end at byte {len(data)}")
+        content = data[at + 8 : end - 4]
+        if zlib.crc32(content, zlib.crc32(kind)) != struct.unpack_from(">I", data, end - 4)[0]:
+            raise DamagedImageError(f"chunk {_name(kind)} at byte {at} does not match its check sum")
+        yield Chunk(kind, content)
+        if kind == b"IEND":
+            return
+        at = end
+    raise DamagedImageError("the end chunk is missing")
+
+
+def _name(kind: bytes) -> str:
+    """Spells a chunk's letters safely."""
+    return kind.decode("ascii", "backslashreplace")
+
+
+def probe(data: bytes) -> Header:
+    """Reads the first chunk, and whether an animation is announced before the pixels."""
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        raise DamagedImageError("no header chunk")
+    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    if not width or not height or max(width, height) >= 2**31 or bits not in DEPTHS.get(colour, ()):
+        raise DamagedImageError(f"a header of {width}x{height}, colour type {colour}, {bits} bits")
+    keep = None
+    if colour == PALETTE:
+        keep = "palette"
+    elif bits < 8:
+        keep = "bilevel" if bits == 1 else "depth"
+    pages = 1
+    if data.find(b"acTL", 0, max(0, data.find(b"IDAT"))) > 0:
+        keep, pages = "animated", 2
+    return Header("png", width, height, CHANNELS[colour], bits, pages, width * height, keep)
+
+
+def read(data: bytes) -> Picture:
+    """Decodes a PNG that `probe` has looked at: grey or RGB of 8 or 16 bits, alpha beside."""
+    parts = list(chunks(data))
+    pixels = np.asarray(imagecodecs.png_decode(data))
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    alpha = None
+    if pixels.shape[2] in (2, 4):
+        alpha = np.ascontiguousarray(pixels[..., -1])
+        pixels = np.ascontiguousarray(pixels[..., :-1])
+    return Picture((Page(pixels, alpha, read_metadata(parts)),))
+
+
+def read_metadata(parts: list[Chunk]) -> Metadata:
+    """Collects what other containers can hold of a PNG's chunks."""
+    first = {chunk.kind: chunk.content for chunk in reversed(parts)}
+    raw_exif = first.get(b"eXIf")
+    clean_exif, thumbnails = exif.without_thumbnail(raw_exif) if raw_exif else (None, ())
+    xmp = iptc = comment = None
+    for kind, content in parts:
+        if kind == b"iTXt" and content.startswith(b"XML:com.adobe.xmp\0"):
+            xmp = _international(content)
+        elif kind in (b"tEXt", b"zTXt") and content.startswith(b"Raw profile type iptc\0"):
+            iptc = _raw_profile(kind, content)
+        elif kind == b"tEXt" and content.startswith(b"Comment\0"):
+            comment = content[8:]
+    icc = None
+    if b"iCCP" in first:
+        icc = _inflate(first[b"iCCP"].partition(b"\0")[2][1:])
+    density = None
+    if len(first.get(b"pHYs", b"")) == 9:
+        across, down, unit = struct.unpack(">IIB", first[b"pHYs"])
+        density = (across / 100, down / 100, "cm") if unit == 1 else (float(across), float(down), "none")
+    _, dropped = carried(parts)
+    return Metadata(icc, clean_exif, xmp, iptc, density, comment, names(thumbnails, dropped))
+
+
+def _inflate(data: bytes) -> bytes | None:
+    """Unfolds compressed bytes, or gives None where they are broken or too many."""
+    unfold = zlib.decompressobj()
+    try:
+        content = unfold.decompress(data, MAX_TEXT)
+    except zlib.error:
+        return None
+    return content if unfold.eof else None
+
+
+def _international(content: bytes) -> bytes | None:
+    """Reads the text of an iTXt chunk as UTF-8."""
+    _, _, rest = content.partition(b"\0")
+    compressed, text = rest[:1], rest[2:].split(b"\0", 2)
+    if len(text) < 3:
+        return None
+    return _inflate(text[2]) if compressed == b"\1" else text[2]
+
+
+def _raw_profile(kind: bytes, content: bytes) -> bytes | None:
+    """Reads the IPTC records that ImageMagick and ExifTool write as hexadecimal text."""
+    _, _, text = content.partition(b"\0")
+    plain = _inflate(text[1:]) if kind == b"zTXt" else text
+    try:
+        block = bytes.fromhex(b"".join((plain or b"").split()[2:]).decode("ascii"))
+    except ValueError:
+        return None
+    return photoshop.iptc_of(block) or (block or None)
+
+
+def carried(parts: list[Chunk]) -> tuple[tuple[Chunk, ...], tuple[str, ...]]:
+    """Picks the chunks that a new PNG of the same picture can have.
+
+    Returns:
+        The chunks, in order, the EXIF without its thumbnail; and what was left out, by name.
+    """
+    kept: list[Chunk] = []
+    dropped: list[str] = []
+    keyed = any(chunk.kind == b"tRNS" for chunk in parts)
+    for kind, content in parts:
+        if kind in (b"IHDR", b"IDAT", b"IEND"):
+            if kind == b"IHDR" and content[12] == 1:
+                dropped.append("interlacing")
+        elif kind == b"sBIT" and keyed:  # a transparent colour becomes an alpha channel, of which it knows nothing
+            dropped.append("chunk-sBIT")
+        elif kind in STALE:
+            dropped.extend(filter(None, [STALE[kind]]))
+        elif kind == b"eXIf":
+            clean, found = exif.without_thumbnail(content)
+            kept.append(Chunk(kind, clean))
+            dropped.extend(found)
+        elif kind in KNOWN or kind[3] & 0x20:  # the fourth letter small: safe to copy, says the format
+            kept.append(Chunk(kind, content))
+        else:
+            dropped.append(f"chunk-{_name(kind)}")
+    return tuple(kept), names(dropped)
+
+
+# What describes the picture as a whole and stays true of the restored one, safe to copy or not.
+KNOWN = {b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"bKGD", b"pHYs", b"tIME", b"oFFs"}
+
+
+def chunks_of(metadata: Metadata) -> tuple[Chunk, ...]:
+    """Makes chunks of the metadata of a file of another format; PNG holds all kinds."""
+    made: list[Chunk] = []
+    if metadata.icc:
+        made.append(Chunk(b"iCCP", b"icc\0\0" + zlib.compress(metadata.icc, 9)))
+    if metadata.density:
+        across, down, unit = metadata.density
+        metres = {"inch": 1 / 0.0254, "cm": 100.0, "none": 1.0}[unit]
+        made.append(Chunk(b"pHYs", struct.pack(">IIB", round(across * metres), round(down * metres), unit != "none")))
+    if metadata.exif:
+        made.append(Chunk(b"eXIf", metadata.exif))
+    if metadata.xmp:
+        made.append(Chunk(b"iTXt", XMP_HEAD + metadata.xmp))
+    if metadata.iptc:
+        block = photoshop.of_iptc(metadata.iptc)
+        digits = block.hex().encode()
+        lines = b"\n".join(digits[start : start + 72] for start in range(0, len(digits), 72))
+        made.append(Chunk(b"zTXt", IPTC_HEAD + zlib.compress(b"\niptc\n%8d\n%s\n" % (len(block), lines), 9)))
+    if metadata.comment:
+        made.append(Chunk(b"tEXt", b"Comment\0" + metadata.comment.replace(b"\0", b" ")))
+    return tuple(made)
+
+
+def write(pixels: Pixels, alpha: Pixels | None, extra: tuple[Chunk, ...]) -> bytes:
+    """Encodes pixels of 8 or 16 bits, with alpha beside them where there is one, and chunks before the pixels."""
+    whole = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
+    array = np.ascontiguousarray(whole[..., 0] if whole.shape[2] == 1 else whole)
+    data = bytes(imagecodecs.png_encode(array, level=6))
+    head = len(SIGNATURE) + 25
+    return data[:head] + b"".join(chunk.encoded() for chunk in extra) + data[head:]

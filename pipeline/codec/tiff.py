@@ -1,0 +1,375 @@
+"""TIFF: all pages, their tags carried over as bytes, pixels through tifffile."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from pipeline.codec import photoshop
+from pipeline.codec.header import Header, Picture, names
+from pipeline.codec.ifd import (
+    Directory,
+    DirectoryError,
+    Entry,
+    Layout,
+    read_chain,
+    read_layout,
+    write_directory,
+)
+from pipeline.elements import Metadata, Page, Pixels
+from pipeline.failures import DamagedImageError
+
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION, SAMPLES = 256, 257, 258, 259, 262, 270, 277
+SUBFILE, ACROSS, DOWN, UNIT, PREDICTOR, EXTRA, FORMAT, SUB_IFDS = 254, 282, 283, 296, 317, 338, 339, 330
+XMP, IPTC, PHOTOSHOP, ICC, LAYERS, DNG = 700, 33723, 34377, 34675, 37724, 50706
+MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR, CFA, LINEAR_RAW = 0, 1, 2, 3, 5, 6, 32803, 34892
+UNITS = {1: "none", 2: "inch", 3: "cm"}
+
+# How pixels lie in the file: the writer sets these anew.
+STRUCTURE = {
+    *(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PREDICTOR, EXTRA, FORMAT, SUB_IFDS),
+    *(263, 264, 265, 266, 273, 278, 279, 280, 281, 284, 288, 289, 290, 291, 292, 293, 320, 322, 323, 324, 325),
+    *(347, *range(512, 522), 529, 530, 531, 532),
+}
+
+LOSSLESS = {1: "none", 5: "lzw", 8: "deflate", 32946: "deflate", 32773: "packbits", 50000: "zstd", 34925: "lzma"}
+JPEG = 7
+JPEG_QUALITY = 95
+SMALL = 512
+"""Pixels a side up to which a reduced picture is a thumbnail, and above which one of several sizes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PageHeader:
+    """What one directory says of its picture.
+
+    Attributes:
+        width, height, channels, bits: as stored, extra channels included.
+        keep: None, or why it cannot be restored.
+        reduced: a smaller version of another page.
+    """
+
+    width: int
+    height: int
+    channels: int
+    bits: int
+    keep: str | None
+    reduced: bool
+
+
+def _page_header(directory: Directory, layout: Layout) -> PageHeader:
+    """Reads one directory.
+
+    Raises:
+        DamagedImageError, UnsupportedImageError: as their classes say.
+    """
+    width, height = (directory.integer(tag, layout) for tag in (WIDTH, HEIGHT))
+    channels = directory.integer(SAMPLES, layout, 1)
+    bits = directory.integers(BITS, layout, (1,)) or (1,)
+    if not width or not height or not channels:
+        raise DamagedImageError(f"a page of {width}x{height} with {channels} channels")
+    photometric = directory.integer(PHOTOMETRIC, layout, -1)
+    compression = directory.integer(COMPRESSION, layout, 1)
+    formats = set(directory.integers(FORMAT, layout, (1,)))
+    extra = directory.integers(EXTRA, layout)
+    colours = channels - len(extra)
+    keep = None
+    if photometric in (CFA, LINEAR_RAW) or DNG in directory.entries:
+        keep = "camera-raw"
+    elif LAYERS in directory.entries:
+        keep = "layers"
+    elif photometric == PALETTE:
+        keep = "palette"
+    elif photometric == CMYK:
+        keep = "cmyk"
+    elif formats - {1, 4}:
+        keep = "float"
+    elif set(bits) == {1}:
+        keep = "bilevel"
+    elif set(bits) not in ({8}, {16}):
+        keep = "depth"
+    elif {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, RGB: 3, YCBCR: 3}.get(photometric) != colours or len(extra) > 1:
+        keep = "colour-space"
+    elif compression not in LOSSLESS and not (compression == JPEG and set(bits) == {8} and not extra):
+        keep = "lossy-not-writable"
+    elif photometric == YCBCR and compression != JPEG:
+        keep = "colour-space"
+    reduced = bool(directory.integer(SUBFILE, layout) & 1)
+    return PageHeader(width, height, channels, bits[0], keep, reduced)
+
+
+def _directories(data: bytes) -> tuple[Layout, list[Directory]]:
+    """Reads all directories of the chain."""
+    try:
+        layout, chain = read_chain(data)
+        directories = list(chain)
+    except DirectoryError as error:
+        raise DamagedImageError(str(error)) from error
+    if not directories:
+        raise DamagedImageError("no directory")
+    return layout, directories
+
+
+def _pages(data: bytes) -> tuple[Layout, list[tuple[int, Directory, PageHeader]], bool]:
+    """Reads layout, the pages that count with their place in the chain, and whether a thumbnail was passed over."""
+    layout, directories = _directories(data)
+    pages = [(place, directory, _page_header(directory, layout)) for place, directory in enumerate(directories)]
+    small = [
+        place
+        for place, _, page in pages
+        if page.reduced and place > 0 and max(page.width, page.height) <= SMALL and max(page.width, page.height) > 0
+    ]
+    return layout, [page for page in pages if page[0] not in small], bool(small)
+
+
+def probe(data: bytes) -> Header:
+    """Reads every directory, and no pixel."""
+    try:
+        layout, _ = read_layout(data)
+    except DirectoryError as error:
+        raise DamagedImageError(str(error)) from error
+    _, pages, _ = _pages(data)
+    headers = [page for _, _, page in pages]
+    reasons = [page.keep for page in headers]
+    keep = next(filter(None, reasons), None)
+    if data[8:10] == b"CR" or struct.unpack_from(layout.order + "H", data, 2)[0] not in (42, 43):
+        keep = "camera-raw"
+    elif any(page.reduced for page in headers) or any(SUB_IFDS in directory.entries for _, directory, _ in pages):
+        keep = keep or "multi-resolution"
+    first = headers[0]
+    pixels = sum(page.width * page.height for page in headers)
+    return Header("tiff", first.width, first.height, first.channels, first.bits, len(headers), pixels, keep)
+
+
+def read(data: bytes) -> Picture:
+    """Decodes every page of a TIFF that `probe` has found restorable."""
+    layout, wanted, thumbnail = _pages(data)
+    pages: list[Page] = []
+    settings: list[dict[str, Any]] = []
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        for place, directory, header in wanted:
+            source = file.pages[place]
+            if not isinstance(source, tifffile.TiffPage):
+                raise DamagedImageError(f"page {place} is no page of its own")
+            pixels = _channels_last(np.asarray(source.asarray(maxworkers=1)), source)
+            if pixels.shape != (header.height, header.width, header.channels):
+                raise DamagedImageError(f"page {place} has the shape {pixels.shape}")
+            if pixels.dtype.itemsize * 8 != header.bits:
+                raise DamagedImageError(f"page {place} has values of {pixels.dtype}")
+            extra = directory.integers(EXTRA, layout)
+            photometric = directory.integer(PHOTOMETRIC, layout)
+            alpha = np.ascontiguousarray(pixels[..., -1]) if extra else None
+            colours = np.ascontiguousarray(pixels[..., :-1] if extra else pixels)
+            if photometric == MIN_IS_WHITE:  # the model knows light as large
+                colours = np.invert(colours)
+            pages.append(Page(colours, alpha, read_metadata(directory, layout, thumbnail)))
+            settings.append(
+                {
+                    "compression": directory.integer(COMPRESSION, layout, 1),
+                    "predictor": directory.integer(PREDICTOR, layout, 1),
+                    "inverted": photometric == MIN_IS_WHITE,
+                    "extra": list(extra),
+                    "tile": [source.tilelength, source.tilewidth] if source.is_tiled else None,
+                    "rows": None if source.is_tiled else int(source.rowsperstrip),
+                }
+            )
+    return Picture(tuple(pages), encoding={"order": layout.order, "big": layout.big, "pages": settings})
+
+
+def _channels_last(pixels: Pixels, page: tifffile.TiffPage) -> Pixels:
+    """Brings a page's array to `(height, width, channels)` in the machine's byte order."""
+    if pixels.ndim == 3 and page.planarconfig == 2:
+        pixels = np.moveaxis(pixels, 0, -1)
+    pixels = pixels.reshape(page.imagelength, page.imagewidth, -1)
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+
+
+def read_metadata(directory: Directory, layout: Layout, thumbnail: bool = False) -> Metadata:
+    """Collects what other containers can hold of a page's tags."""
+
+    def content(tag: int) -> bytes | None:
+        entry = directory.entries.get(tag)
+        return entry.value or None if entry else None
+
+    block = content(PHOTOSHOP) or b""
+    density = None
+    sides = [directory.entries.get(tag) for tag in (ACROSS, DOWN)]
+    if all(side and side.kind == 5 and side.count for side in sides):
+        (across, above), (down, below) = (struct.unpack_from(layout.order + "II", side.value) for side in sides if side)
+        unit = UNITS.get(directory.integer(UNIT, layout, 2))
+        square = across * below == down * above and unit == "none"  # says nothing
+        if above and below and across and down and unit and not square:
+            density = (across / above, down / below, unit)
+    return Metadata(
+        icc=content(ICC),
+        exif=_exif_of(directory, layout),
+        xmp=content(XMP),
+        iptc=content(IPTC) or photoshop.iptc_of(block),
+        density=density,
+        not_kept=names(("thumbnail",) if thumbnail else (), photoshop.without_thumbnail(block)[1]),
+    )
+
+
+# What TIFF and EXIF both say of a picture as a whole: description, maker, orientation, density, software, time, author.
+SHARED = {
+    DESCRIPTION,
+    271,
+    272,
+    274,
+    ACROSS,
+    DOWN,
+    UNIT,
+    305,
+    306,
+    315,
+    33432,
+    318,
+    319,
+    269,
+    316,
+    *range(40091, 40096),
+}
+
+
+def _exif_of(directory: Directory, layout: Layout) -> bytes | None:
+    """Makes an EXIF of a page's tags, in the page's byte order; None where they say nothing of interest."""
+    small = Layout(layout.order)
+    entries = {tag: entry for tag, entry in directory.entries.items() if tag in SHARED and entry.kind < 16}
+    if not directory.nested and not set(entries) - {ACROSS, DOWN, UNIT}:
+        return None
+    head = {"<": b"II", ">": b"MM"}[layout.order] + struct.pack(layout.order + "HI", 42, 8)
+    return head + write_directory(Directory(entries, directory.nested), small, 8)
+
+
+def tags_of(metadata: Metadata) -> tuple[Layout, Directory]:
+    """Makes tags of the metadata of a file of another format, in the byte order of its EXIF."""
+    layout, entries, nested = Layout("<"), dict[int, Entry](), {}
+    if metadata.exif:
+        try:
+            layout, chain = read_chain(metadata.exif)
+            first = next(chain, Directory({}))
+        except DirectoryError:
+            first = Directory({})
+        entries.update({tag: entry for tag, entry in first.entries.items() if tag not in STRUCTURE})
+        nested = dict(first.nested)
+    for tag, kind, value in ((ICC, 7, metadata.icc), (XMP, 1, metadata.xmp), (IPTC, 7, metadata.iptc)):
+        if value:
+            entries[tag] = Entry(kind, len(value), value)
+    if metadata.density:
+        across, down, unit = metadata.density
+        for tag, side in ((ACROSS, across), (DOWN, down)):
+            entries[tag] = Entry(5, 1, struct.pack(layout.order + "II", round(side * 10_000), 10_000))
+        number = next(number for number, name in UNITS.items() if name == unit)
+        entries[UNIT] = Entry(3, 1, struct.pack(layout.order + "H", number))
+    if metadata.comment and DESCRIPTION not in entries:
+        text = metadata.comment.rstrip(b"\0") + b"\0"
+        entries[DESCRIPTION] = Entry(2, len(text), text)
+    return layout, Directory(entries, nested)
+
+
+def tags_to_carry(data: bytes) -> list[Directory]:
+    """Reads from a TIFF what a new one of the same pages can have, byte for byte, page by page."""
+    _, wanted, _ = _pages(data)
+    carried = []
+    for _, directory, _ in wanted:
+        entries = {tag: entry for tag, entry in directory.entries.items() if tag not in STRUCTURE}
+        if PHOTOSHOP in entries:
+            block, _ = photoshop.without_thumbnail(entries[PHOTOSHOP].value)
+            entries[PHOTOSHOP] = Entry(entries[PHOTOSHOP].kind, len(block), block)
+        carried.append(Directory(entries, directory.nested))
+    return carried
+
+
+PLAIN: dict[str, Any] = {
+    "compression": 8,
+    "predictor": 2,
+    "inverted": False,
+    "extra": [],
+    "tile": None,
+    "rows": None,
+}
+"""How pages of files of other formats are written: Deflate, with differences of neighbours."""
+
+
+def exactly(setting: dict[str, Any]) -> dict[str, Any]:
+    """Makes a page's settings lossless where they are not."""
+    return {**setting, "compression": 8, "predictor": 2} if setting["compression"] == JPEG else setting
+
+
+def write(
+    pages: Sequence[tuple[Pixels, Pixels | None]],
+    settings: Sequence[dict[str, Any]],
+    tags: Sequence[Directory],
+    layout: Layout,
+) -> bytes:
+    """Encodes pages with their tags.
+
+    Args:
+        pages: pixels and alpha of each.
+        settings: of each, as `read` gives them.
+        tags: of each, values in the byte order of `layout`.
+        layout: of the file.
+    """
+    stream = io.BytesIO()
+    order = "<" if layout.order == "<" else ">"
+    with tifffile.TiffWriter(stream, bigtiff=layout.big, byteorder=order) as file:
+        for (pixels, alpha), setting in zip(pages, settings, strict=True):
+            _write_page(file, pixels, alpha, setting)
+    return _with_tags(stream.getvalue(), tags)
+
+
+def _write_page(file: tifffile.TiffWriter, pixels: Pixels, alpha: Pixels | None, setting: dict[str, Any]) -> None:
+    """Appends the pixels of one page, with the tags that say how they lie and no other."""
+    colours = np.invert(pixels) if setting["inverted"] else pixels
+    grey = pixels.shape[2] == 1
+    whole = colours if alpha is None else np.concatenate([colours, alpha[..., None]], axis=2)
+    lossy = setting["compression"] == JPEG
+    compression = "jpeg" if lossy else LOSSLESS[setting["compression"]]
+    arguments: dict[str, Any] = {}
+    if compression != "none":
+        arguments["compression"] = compression
+        if setting["predictor"] == 2 and compression not in ("jpeg", "packbits"):
+            arguments["predictor"] = 2
+    if lossy:
+        arguments["compressionargs"] = {"level": JPEG_QUALITY}
+        if not grey:
+            arguments["subsampling"] = (1, 1)
+    if setting["tile"] and not any(side % 16 for side in setting["tile"]):
+        arguments["tile"] = tuple(setting["tile"])
+    elif setting["rows"] and not lossy:
+        arguments["rowsperstrip"] = min(setting["rows"], pixels.shape[0])
+    if alpha is not None:
+        arguments["extrasamples"] = setting["extra"] or [2]
+    photometric = "miniswhite" if setting["inverted"] else "minisblack" if grey else "rgb"
+    file.write(
+        np.ascontiguousarray(whole[..., 0] if whole.shape[2] == 1 else whole),
+        photometric=photometric,
+        planarconfig=None if whole.shape[2] == 1 else "contig",
+        contiguous=False,
+        metadata=None,
+        software=False,
+        maxworkers=1,
+        **arguments,
+    )
+
+
+def _with_tags(data: bytes, tags: Sequence[Directory]) -> bytes:
+    """Writes the directories of a fresh TIFF anew behind its pixels, with more tags in them."""
+    layout, fresh = _directories(data)
+    chain = bytearray(data)
+    link = layout.offset.size if layout.big else 4
+    for directory, more in zip(fresh, tags, strict=True):
+        entries = {tag: entry for tag, entry in directory.entries.items() if tag in STRUCTURE}
+        chain += b"\0" * (-len(chain) % 2)
+        at = len(chain)
+        layout.offset.pack_into(chain, link, at)
+        merged = Directory({**more.entries, **entries}, more.nested)
+        chain += write_directory(merged, layout, at)
+        link = at + layout.count.size + len({*merged.entries, *merged.nested}) * layout.entry.size
+    return bytes(chain)
