@@ -4,9 +4,10 @@ Names are relative to a root, with `/`. Constructors open nothing, and a storage
 opened where they are used.
 """
 
+from pipeline.flags import UsageError
 from pipeline.storage.cloud import CloudStorage
 from pipeline.storage.disk import LocalStorage
-from pipeline.storage.interface import Created, Storage, UsageError, crc32c_of, make_file
+from pipeline.storage.interface import Created, Storage, crc32c_of, make_file
 from pipeline.storage.reading import ReadFiles, open_storage
 
 __all__ = [

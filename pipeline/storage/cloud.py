@@ -12,7 +12,8 @@ from typing import Any
 from pipeline import names
 from pipeline.elements import File, ImageRef
 from pipeline.failures import BadNameError, ChangedError, ConflictError, MissingError, TooLargeError, UnreadableError
-from pipeline.storage.interface import Created, Storage, UsageError, crc32c_of, make_file
+from pipeline.flags import UsageError
+from pipeline.storage.interface import Created, Storage, crc32c_of, make_file
 
 _ATTEMPT = "relume-attempt"
 """Custom metadata of an object in Cloud Storage: whose it is, so that a write whose answer was lost is known again."""
@@ -197,5 +198,7 @@ def _client(_emulator: str | None) -> Any:
     """Opens one client a process, safe across threads, and another where a test moves to another emulator."""
     from google.cloud import storage
 
+    # Else the client asks for the bucket's metadata too, for traces that nobody has switched on: a request for each.
+    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     # Objects need no project, and looking for one asks the machine's metadata server.
     return storage.Client(project=None)

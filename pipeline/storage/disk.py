@@ -16,7 +16,8 @@ from typing import Any
 from pipeline import names
 from pipeline.elements import File, ImageRef
 from pipeline.failures import BadNameError, ChangedError, ConflictError, MissingError, TooLargeError, UnreadableError
-from pipeline.storage.interface import Created, Storage, UsageError, make_file
+from pipeline.flags import UsageError
+from pipeline.storage.interface import Created, Storage, make_file
 
 _LOG = logging.getLogger(__name__)
 

@@ -13,10 +13,6 @@ import google_crc32c
 from pipeline.elements import File, ImageRef
 
 
-class UsageError(ValueError):
-    """What the user asked for cannot work; the text is one line that names the place and what would be right."""
-
-
 class Created(enum.Enum):
     """What came of creating an object that must not exist yet."""
 

@@ -10,9 +10,10 @@ from apache_beam.metrics import Metrics
 
 from pipeline.elements import DeadLetter, File, ImageRef
 from pipeline.failures import Failed, ImageError, Outcome
+from pipeline.flags import UsageError
 from pipeline.storage.cloud import CloudStorage
 from pipeline.storage.disk import LocalStorage
-from pipeline.storage.interface import Storage, UsageError
+from pipeline.storage.interface import Storage
 
 
 def open_storage(uri: str) -> Storage:
