@@ -83,9 +83,7 @@ class _Choose(beam.DoFn):
     """Keeps what is to be looked at. Counters, namespace `list`: `listed`, `left_out`."""
 
     def __init__(self, source_uri: str, target_uri: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> None:
-        self._output = f"{_below(source_uri, target_uri)}/" if _below(source_uri, target_uri) else None
-        self._include = include
-        self._exclude = exclude
+        self._wanted = Wanted(source_uri, target_uri, include, exclude)
         self._listed = Metrics.counter("list", "listed")
         self._left_out = Metrics.counter("list", "left_out")
 
@@ -96,7 +94,16 @@ class _Choose(beam.DoFn):
         else:
             self._left_out.inc()
 
-    def _wanted(self, name: str) -> bool:
+
+class Wanted:
+    """Says whether a listed name is to be looked at; arguments as in `ListSources`."""
+
+    def __init__(self, source_uri: str, target_uri: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> None:
+        self._output = f"{_below(source_uri, target_uri)}/" if _below(source_uri, target_uri) else None
+        self._include = include
+        self._exclude = exclude
+
+    def __call__(self, name: str) -> bool:
         ours = names.BOOKKEEPING in name.split("/")[:-1] or (self._output and name.startswith(self._output))
         included = not self._include or matches(name, self._include)
         return not ours and included and not matches(name, self._exclude)
@@ -123,7 +130,7 @@ def match_inventory(pattern: str) -> Iterator[str]:
     """
     (found,) = FileSystems.match([pattern])
     if not found.metadata_list:
-        raise UsageError(f"inventory {pattern}: no such file; give a text, CSV or Parquet file, or a glob of them")
+        raise UsageError(f"--inventory {pattern}: no such file; give a text, CSV or Parquet file, or a glob of them")
     return iter(sorted(metadata.path for metadata in found.metadata_list))
 
 
@@ -159,7 +166,7 @@ def _parquet_rows(file: Any, path: str) -> Iterator[dict[str, Any]]:
     wanted = {*_NAME_COLUMNS, "bucket", "size", "generation"}
     columns = [column for column in table.schema_arrow.names if column.lower() in wanted]
     if not columns:
-        raise UsageError(f"inventory {path}: has columns {table.schema_arrow.names}; one must be called 'name'")
+        raise UsageError(f"--inventory {path}: has columns {table.schema_arrow.names}; one must be called 'name'")
     for batch in table.iter_batches(batch_size=10_000, columns=columns):
         yield from batch.to_pylist()
 
@@ -170,7 +177,7 @@ def _rows_to_refs(rows: Iterable[dict[str, Any]], source_uri: str, path: str) ->
         cells = {str(column).strip().lower(): cell for column, cell in row.items()}
         name = next((cells[column] for column in _NAME_COLUMNS if column in cells), None)
         if name is None:
-            raise UsageError(f"inventory {path}: has columns {list(cells)}; one must be called 'name'")
+            raise UsageError(f"--inventory {path}: has columns {list(cells)}; one must be called 'name'")
         if isinstance(source, CloudStorage) and cells.get("bucket"):
             if cells["bucket"] != source.bucket or not name.startswith(source.prefix):
                 continue
@@ -345,11 +352,11 @@ def check_places(source_uri: str, target_uri: str) -> None:
             cannot be written.
     """
     source, target = open_storage(source_uri), open_storage(target_uri)
-    source.check_readable("input")
+    source.check_readable("--input")
     if f"{target.uri}/".startswith(f"{source.uri}/"):
-        raise UsageError(f"output {target_uri} is inside input {source_uri}: give a place beside it")
+        raise UsageError(f"--output {target_uri} is inside --input {source_uri}: give a place beside it")
     if f"{source.uri}/".startswith(f"{target.uri}/"):
-        raise UsageError(f"input {source_uri} is inside output {target_uri}: give a place beside it")
-    target.check_writable("output")
+        raise UsageError(f"--input {source_uri} is inside --output {target_uri}: give a place beside it")
+    target.check_writable("--output")
     if next(source.list(), None) is None:
-        raise UsageError(f"input {source_uri} holds no files")
+        raise UsageError(f"--input {source_uri} holds no files")

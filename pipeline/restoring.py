@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+from apache_beam.ml.inference import base
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from model.restorer import Estimate, RestorationError, Restorer, Task
 from pipeline.elements import Damage, DeadLetter, Image, Page, Restoration
 from pipeline.failures import NotRestorableError, Outcome
+
+# Beam 2.77 loses this module where an optional one beside it cannot be imported, and then warns at every load.
+base.resource = resource
 
 RECOMPRESSED_GAP = 20
 """So many points of quality factor must the pixels look worse than the header says: the file was compressed before."""

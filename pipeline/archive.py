@@ -1,0 +1,96 @@
+"""The whole way of an archive, read from top to bottom. Only this module knows the order of the stages."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import apache_beam as beam
+
+from pipeline.codec import DecodeImages, EncodeImages, Limits
+from pipeline.elements import ImageRef, Row
+from pipeline.guard import Guard
+from pipeline.judging import Gate, Judge
+from pipeline.listing import ListReceipts, ListSources, SplitPending
+from pipeline.options import RestoreConfig
+from pipeline.recording import RunInfo, WriteReport, WriteWithReceipt, row_of_failure
+from pipeline.references import ReferenceFolder
+from pipeline.restoring import RestoreImages, RestoreSettings
+from pipeline.storage import ReadFiles
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run does, all of it decided before the first image is read.
+
+    Attributes:
+        config: what the user asked for.
+        run: with what it works; stands in every receipt.
+        model: model folder as the workers reach it.
+    """
+
+    config: RestoreConfig
+    run: RunInfo
+    model: str
+
+    @property
+    def limits(self) -> Limits:
+        """What an image may cost before it is decoded."""
+        return Limits(max_bytes=self.config.max_bytes, max_pixels=round(self.config.max_megapixels * 1e6))
+
+
+@dataclasses.dataclass
+class RestoreEach(beam.PTransform):
+    """Images to rows, one fused stage: `PCollection[ImageRef]` -> `PCollection[Row]`.
+
+    An image is read, restored and written by one worker; its pixels never cross a shuffle. A resource hint belongs on
+    the
+    whole of this transform: on a part of it, it would cut the stage in pieces.
+
+    Attributes:
+        plan: of the run.
+    """
+
+    plan: Plan
+
+    def expand(self, pending: beam.PCollection[ImageRef]) -> beam.PCollection[Row]:
+        c, limits = self.plan.config, self.plan.limits
+        model = RestoreSettings(
+            model=self.plan.model,
+            digest=self.plan.run.model_digest,
+            strength=c.strength,
+            keep_above_quality=c.keep_above_quality,
+            batch_pixels=round(c.batch_megapixels * 1e6),
+        )
+        references = None if c.reference is None else ReferenceFolder(c.reference, limits)
+        read = pending | "Read" >> ReadFiles(c.input, c.max_bytes)
+        decoded = read.good | "Decode" >> DecodeImages(limits, Guard())
+        restored = decoded.good | "Restore" >> RestoreImages(model)
+        encoded = restored.good | "Encode" >> EncodeImages(c.format)
+        judged = encoded.good | "Judge" >> Judge(Gate(), references)
+        ready = (judged, decoded.kept) | "Ready" >> beam.Flatten()
+        written = ready | "Write" >> WriteWithReceipt(c.input, c.output, self.plan.run)
+        failed = (read.failed, decoded.failed, restored.failed, encoded.failed, written.failed) | beam.Flatten()
+        return (written.good, failed | "Failures" >> beam.Map(row_of_failure)) | "Rows" >> beam.Flatten()
+
+
+@dataclasses.dataclass
+class RestoreArchive(beam.PTransform):
+    """Restores an archive into a copy of it and reports on every image: a root -> `PCollection[dict]`, the summary.
+
+    Attributes:
+        plan: of the run.
+    """
+
+    plan: Plan
+
+    def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[dict[str, Any]]:
+        c, run = self.plan.config, self.plan.run
+        sources = root | "List" >> ListSources(c.input, c.output, c.include, c.exclude, c.inventory)
+        done = root | "ListReceipts" >> ListReceipts(c.output)
+        work = (sources, done) | "Pending" >> SplitPending(c.output, run.recipe_digest)
+        # A few folders fan out to millions of names: here they are dealt out to all workers.
+        rows = work.pending | "Spread" >> beam.Reshuffle() | "Each" >> RestoreEach(self.plan)
+        unusable = work.failed | "Unusable" >> beam.Map(row_of_failure)
+        every = (rows, work.skipped, unusable) | "Together" >> beam.Flatten()
+        return (every, sources) | "Report" >> WriteReport(c.input, c.output, run)

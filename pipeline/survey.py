@@ -1,0 +1,123 @@
+"""What a run would do, counted by the launcher before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterator
+
+from pipeline import listing
+from pipeline.codec import probe
+from pipeline.elements import ImageRef
+from pipeline.failures import BadNameError, ImageError, NotAnImageError
+from pipeline.flags import UsageError
+from pipeline.options import RestoreConfig
+from pipeline.recording import RunInfo, canonical_json
+from pipeline.references import stem
+from pipeline.storage import Created, open_storage
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """The counts of an archive against its output.
+
+    Attributes:
+        listed: images of the archive that the flags choose.
+        done: that have a receipt of this version and recipe.
+        unusable: whose names cannot become names below the output.
+        pending: all others.
+        pending_bytes: their size together.
+    """
+
+    listed: int
+    done: int
+    unusable: int
+    pending: int
+    pending_bytes: int
+
+
+def take(config: RestoreConfig, recipe_digest: str) -> Survey:
+    """Lists both ends and counts; nothing is opened but names, and the first bytes of files without a reference.
+
+    Raises:
+        UsageError: if an image that is to be restored has no picture in the reference folder.
+    """
+    target = open_storage(config.output)
+    known = None if config.reference is None else _references(config.reference)
+    receipts: dict[str, list[listing.Done]] = defaultdict(list)
+    for shard in listing.receipt_shards(config.output):
+        for receipt in listing.list_receipts(shard, config.output):
+            receipts[receipt.name].append(receipt)
+    listed = done = unusable = pending = pending_bytes = 0
+    for ref in _sources(config):
+        listed += 1
+        try:
+            target.output_name(ref.name)
+        except BadNameError:
+            unusable += 1
+            continue
+        if listing.is_done(ref, receipts.get(ref.name, ()), recipe_digest):
+            done += 1
+            continue
+        pending, pending_bytes = pending + 1, pending_bytes + ref.size
+        if known is not None and stem(ref.name) not in known and _is_an_image(config, ref):
+            raise UsageError(
+                f"--reference {config.reference} has no picture for {ref.name!r}: it must hold one "
+                "under the same name, of any extension, for every image of --input"
+            )
+    return Survey(listed, done, unusable, pending, pending_bytes)
+
+
+def receipts_in(output: str) -> int:
+    """How many receipts an output holds."""
+    return sum(1 for shard in listing.receipt_shards(output) for _ in listing.list_receipts(shard, output))
+
+
+def write_plan(survey: Survey, output: str, run: RunInfo) -> None:
+    """Writes what is about to be done as the run's `plan.json`.
+
+    Raises:
+        UsageError: if a run of this name was planned before.
+    """
+    plan = {"run": run.run_id, **dataclasses.asdict(survey), "settings": run.settings, "recipe": run.recipe_digest}
+    data = canonical_json({**plan, "model": run.model_digest, "code": run.code_version})
+    how = open_storage(output).create(
+        f"{run.folder}/plan.json", data, content_type="application/json", attempt=run.run_id
+    )
+    if how is not Created.CREATED:
+        raise UsageError(f"--run_id {run.run_id} was used before in {output}: give another one, or none")
+
+
+def _sources(config: RestoreConfig) -> Iterator[ImageRef]:
+    if config.inventory is None:
+        refs: Iterator[ImageRef] = (
+            ref for shard in listing.shards_of(config.input) for ref in listing.list_shard(shard, config.input)
+        )
+    else:
+        refs = (
+            listing.look_up(ref, config.input)
+            for path in listing.match_inventory(config.inventory)
+            for ref in listing.read_inventory(path, config.input)
+        )
+    wanted = listing.Wanted(config.input, config.output, config.include, config.exclude)
+    return (ref for ref in refs if wanted(ref.name))
+
+
+def _is_an_image(config: RestoreConfig, ref: ImageRef) -> bool:
+    """Whether the file begins as an image does: only such a file can be in want of a reference."""
+    try:
+        probe(open_storage(config.input).read(ref, config.max_bytes).data)
+    except NotAnImageError:
+        return False
+    except ImageError:
+        return True
+    return True
+
+
+def _references(uri: str) -> set[str]:
+    storage = open_storage(uri)
+    storage.check_readable("--reference")
+    known = {stem(ref.name) for ref in storage.list()}
+    if not known:
+        raise UsageError(f"--reference {uri} holds no files: give a folder of pristine pictures")
+    return known
