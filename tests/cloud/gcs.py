@@ -28,9 +28,11 @@ from urllib.parse import unquote
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.cloud.errors import ApiError
 from tests.cloud.faults import FaultPlan, Kind
-from tests.cloud.json_api import Answer, Call, JsonApi, batch_answer, batch_calls, error_answer
-from tests.cloud.store import ApiError, Store
+from tests.cloud.json_api import JsonApi
+from tests.cloud.messages import Answer, Call, batch_answer, batch_calls, error_answer
+from tests.cloud.store import Store
 
 PROJECT = "twin"
 

@@ -11,13 +11,15 @@ import datetime
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 import google_crc32c
 
-MAX_NAME_BYTES = 1024
+from tests.cloud.errors import ApiError, integer
+from tests.cloud.names import Selection, check_name, decode_token, encode_token, select
+
 MAX_COMPOSE_SOURCES = 32
 # Like the real ones 16 digits, but counted instead of read from a clock: each run of a test sees the same.
 FIRST_GENERATION = 1_700_000_000_000_001
@@ -31,37 +33,6 @@ WRITABLE_FIELDS = (
     "metadata",
     "storageClass",
 )
-
-REASONS = {
-    304: "notModified",
-    400: "invalid",
-    404: "notFound",
-    409: "conflict",
-    412: "conditionNotMet",
-    416: "requestedRangeNotSatisfiable",
-    429: "rateLimitExceeded",
-    501: "notImplemented",
-    503: "backendError",
-}
-
-
-class ApiError(Exception):
-    """What the service answers instead of what was asked for.
-
-    Attributes:
-        status: HTTP status.
-        message: for people.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-    def body(self) -> dict[str, Any]:
-        """Gives the JSON that the service answers with."""
-        detail = {"message": self.message, "domain": "global", "reason": REASONS[self.status]}
-        return {"error": {"code": self.status, "message": self.message, "errors": [detail]}}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -179,18 +150,6 @@ class Page:
     objects: tuple[Stored, ...]
     prefixes: tuple[str, ...]
     next_token: str | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Selection:
-    """Which names a listing asks for; offsets are inclusive at the start and exclusive at the end."""
-
-    prefix: str = ""
-    delimiter: str = ""
-    start: str = ""
-    end: str = ""
-    glob: str = ""
-    include_trailing_delimiter: bool = False
 
 
 class Store:
@@ -371,83 +330,6 @@ class Store:
         """Gives every generation that the name ever had, also those overwritten or deleted since."""
         with self._lock:
             return tuple(self._history.get((bucket, name), ()))
-
-
-def select(names: Sequence[str], wanted: Selection) -> Iterator[tuple[str, bool]]:
-    """Yields the names asked for in order, and each common prefix once: `(text, is_prefix)`."""
-    pattern = glob_pattern(wanted.glob) if wanted.glob else None
-    last_prefix = None
-    for name in names:
-        if not name.startswith(wanted.prefix) or name < wanted.start or (wanted.end and name >= wanted.end):
-            continue
-        if pattern and not pattern.fullmatch(name):
-            continue
-        cut = name.find(wanted.delimiter, len(wanted.prefix)) if wanted.delimiter else -1
-        if cut < 0:
-            yield name, False
-            continue
-        common = name[: cut + len(wanted.delimiter)]
-        if wanted.include_trailing_delimiter and name == common:
-            yield name, False
-        if common != last_prefix:
-            last_prefix = common
-            yield common, True
-
-
-def glob_pattern(glob: str) -> re.Pattern[str]:
-    """Translates a `matchGlob`: `*` and `?` stop at a slash, `**` does not, `{a,b}` is one of several."""
-    tokens = re.findall(r"\*\*/|\*\*|\*|\?|\{[^{}]*\}|\[[^\]]+\]|\\.|.", glob, re.DOTALL)
-    fixed = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = []
-    for token in tokens:
-        if token in fixed:
-            parts.append(fixed[token])
-        elif token.startswith("{") and len(token) > 1:
-            choices = (glob_pattern(choice).pattern for choice in token[1:-1].split(","))
-            parts.append(f"(?:{'|'.join(choices)})")
-        elif token.startswith("[") and len(token) > 1:
-            parts.append("[^" + token[2:] if token[1] == "!" else token)
-        else:
-            parts.append(re.escape(token.removeprefix("\\") or token))
-    return re.compile("".join(parts), re.DOTALL)
-
-
-def check_name(name: str) -> None:
-    """Raises `ApiError` 400 for a name that the service refuses."""
-    size = len(name.encode())
-    if not 1 <= size <= MAX_NAME_BYTES:
-        raise ApiError(400, f"The specified object name must have 1 to {MAX_NAME_BYTES} bytes, got {size}.")
-    if name in (".", "..") or name.startswith(".well-known/acme-challenge/") or re.search(r"[\r\n]", name):
-        raise ApiError(400, f"Disallowed object name: {name!r}")
-
-
-def integer(query: Mapping[str, str], key: str) -> int | None:
-    """Reads a whole number, or None where the parameter is missing."""
-    text = query.get(key)
-    if text is None:
-        return None
-    if not re.fullmatch(r"\d+", text):
-        raise ApiError(400, f"{key} must be a whole number, got {text!r}")
-    return int(text)
-
-
-def encode_token(entry: tuple[str, bool]) -> str:
-    """Writes the last entry of a page as an opaque token."""
-    text, is_prefix = entry
-    return base64.urlsafe_b64encode(("p" if is_prefix else "o").encode() + text.encode()).decode()
-
-
-def decode_token(token: str | None) -> tuple[str, bool] | None:
-    """Reads a token again; 400 where it is none of ours."""
-    if token is None:
-        return None
-    try:
-        raw = base64.b64decode(token, altchars=b"-_", validate=True).decode()
-    except ValueError as error:
-        raise ApiError(400, f"Invalid pageToken: {token!r}") from error
-    if raw[:1] not in ("o", "p"):
-        raise ApiError(400, f"Invalid pageToken: {token!r}")
-    return raw[1:], raw[0] == "p"
 
 
 def crc32c(data: bytes) -> str:

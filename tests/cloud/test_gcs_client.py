@@ -19,7 +19,7 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import InvalidResponse
 
 from tests.cloud.gcs import GcsTwin
-from tests.cloud.store import MAX_NAME_BYTES
+from tests.cloud.names import MAX_NAME_BYTES
 
 KIB = 1024
 
@@ -299,6 +299,22 @@ def test_bytes_that_are_not_what_the_client_meant_to_send_are_refused(gcs: GcsTw
     assert gcs.names("archive") == []
     right = base64.b64encode(google_crc32c.value(b"pixels").to_bytes(4, "big")).decode()
     assert session.post(url, data=b"pixels", headers={"x-goog-hash": f"crc32c={right}"}).status_code == 200
+
+
+@pytest.mark.parametrize("promised_in", ["description", "header"])
+def test_a_resumable_upload_with_a_wrong_checksum_is_refused_when_it_ends(
+    promised_in: str, gcs: GcsTwin, bucket: storage.Bucket
+) -> None:
+    session, wrong = bucket.client._http, "AAAAAA=="
+    url = f"{gcs.url}/upload/storage/v1/b/archive/o?uploadType=resumable&name=a"
+    description = {"crc32c": wrong} if promised_in == "description" else {}
+    started = session.post(url, json=description)
+
+    headers = {"x-goog-hash": f"crc32c={wrong}"} if promised_in == "header" else {}
+    ended = session.put(started.headers["location"], data=b"pixels", headers=headers)
+
+    assert (started.status_code, ended.status_code) == (200, 400)
+    assert gcs.names("archive") == []
 
 
 @pytest.mark.parametrize("data", [b"", b"\r\n", b"\r", b"\n--", b"a\r\n\r\nb\r", bytes(range(256)) * 3, b"\r\n\r\n"])
