@@ -166,11 +166,17 @@ def split_multipart(call: Call) -> list[tuple[dict[str, str], bytes]]:
     found = re.search(r'boundary="?([^";]+)"?', call.headers.get("content-type", ""))
     if found is None:
         raise ApiError(400, f"Content-Type must name a boundary, got {call.headers.get('content-type')!r}")
-    pieces = re.split(rb"(?:^|\r?\n)--" + re.escape(found[1].encode()), call.body)
-    if len(pieces) < 3 or not pieces[-1].startswith(b"--"):
+    # Not one expression over the body: that takes 70 ms for 500 kB.
+    _, *pieces, last = call.body.split(b"--" + found[1].encode())
+    if not pieces or not last.startswith(b"--"):
         raise ApiError(400, "The multipart body does not end with its boundary.")
-    # Each piece begins with the line break that ends its boundary's line.
-    return [split_headers(re.sub(rb"\A[ \t]*\r?\n", b"", piece, count=1)) for piece in pieces[1:-1]]
+    # A piece begins with the line break that ends its boundary's line, and ends with the one before the next boundary.
+    return [split_headers(re.sub(rb"\A[ \t]*\r?\n", b"", without_line_break(piece), count=1)) for piece in pieces]
+
+
+def without_line_break(piece: bytes) -> bytes:
+    """Takes off the line break at the end, which belongs to the boundary behind it."""
+    return piece[:-2] if piece.endswith(b"\r\n") else piece.removesuffix(b"\n")
 
 
 def split_headers(data: bytes) -> tuple[dict[str, str], bytes]:

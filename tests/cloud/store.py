@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime
+import functools
 import hashlib
 import re
 import threading
@@ -59,12 +60,12 @@ class Stored:
     updated: datetime.datetime
     components: int | None = None
 
-    @property
+    @functools.cached_property
     def crc32c(self) -> str:
         """Checksum of the bytes: base64 of the big-endian value."""
         return crc32c(self.data)
 
-    @property
+    @functools.cached_property
     def md5(self) -> str | None:
         """Digest of the bytes in base64; a composed object has none, as in the real service."""
         return md5(self.data) if self.components is None else None
