@@ -73,6 +73,10 @@ def test_a_run_can_be_named_and_an_older_page_is_replaced(output: Path) -> None:
             ["--output", "OUT", "--run_id", "c-still-at-work"],
             "--run_id must be a run of OUT that has ended, such as b-last; got c-still-at-work",
         ),
+        (
+            ["--output", "OUT", "--run_id", "../runs/b-last"],
+            "--run_id must be a run of OUT that has ended, such as b-last; got ../runs/b-last",
+        ),
         (["--output", "OUT/empty"], "--output must be the output of a restore job that has ended, got OUT/empty"),
         (["--output", "s3://x"], "--output: 's3://x' is no place for images: give a folder or gs://BUCKET/PREFIX"),
         (["--outptu", "OUT"], "--outptu is no flag; did you mean --output?"),
