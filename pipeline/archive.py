@@ -68,10 +68,13 @@ class RestoreEach(beam.PTransform):
         restored = decoded.good | "Restore" >> RestoreImages(model)
         encoded = restored.good | "Encode" >> EncodeImages(c.format)
         judged = encoded.good | "Judge" >> Judge(Gate(), references)
-        ready = (judged, decoded.kept) | "Ready" >> beam.Flatten()
-        written = ready | "Write" >> WriteWithReceipt(c.input, c.output, self.plan.run)
-        failed = (read.failed, decoded.failed, restored.failed, encoded.failed, written.failed) | beam.Flatten()
-        return (written.good, failed | "Failures" >> beam.Map(row_of_failure)) | "Rows" >> beam.Flatten()
+        # Written on two ways rather than flattened into one: a runner may store what a flatten brings together, and here
+        # that would be every image.
+        written = judged | "Write" >> WriteWithReceipt(c.input, c.output, self.plan.run)
+        kept = decoded.kept | "WriteKept" >> WriteWithReceipt(c.input, c.output, self.plan.run)
+        failed = (read.failed, decoded.failed, restored.failed, encoded.failed, written.failed, kept.failed)
+        rows = failed | "Failed" >> beam.Flatten() | "Failures" >> beam.Map(row_of_failure)
+        return (written.good, kept.good, rows) | "Rows" >> beam.Flatten()
 
 
 @dataclasses.dataclass

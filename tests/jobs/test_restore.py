@@ -1,0 +1,186 @@
+"""`relume restore` as its user meets it: exit codes, one-line errors, kills and second runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PilImage
+
+from jobs import restore
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Three photographs and a file that is none, from the shipped samples."""
+    folder = tmp_path / "archive"
+    (folder / "a b").mkdir(parents=True)
+    sources = sorted(path for path in (ROOT / "samples" / "archive").rglob("*.jpg") if path.stat().st_size < 60_000)
+    for i, path in enumerate(source for source in sources if _opens(source)):
+        if i < 3:
+            shutil.copyfile(path, folder / "a b" / f"{i}.jpg")
+    (folder / "text.jpg").write_text("no picture")
+    return folder
+
+
+def _opens(path: Path) -> bool:
+    try:
+        with PilImage.open(path) as image:
+            image.load()
+    except OSError:
+        return False
+    return True
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """Digest of every image in an output, by name."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "_relume" not in path.parts
+    }
+
+
+def command(archive: Path, output: Path, model: Path, *more: str) -> list[str]:
+    flags = ["--input", str(archive), "--output", str(output), "--model", str(model), "--keep_above_quality", "101"]
+    return [*flags, *more]
+
+
+def last_line(text: str) -> dict[str, object]:
+    return json.loads(text.strip().splitlines()[-1])
+
+
+def test_failures_beyond_the_tolerated_give_exit_1_after_all_others_are_done(
+    archive: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = restore.main(command(archive, tmp_path / "out", tiny_model))
+
+    told = capsys.readouterr()
+    assert code == 1
+    assert "1 failed, --tolerate allows 0" in told.err
+    line = last_line(told.out)
+    assert (line["inputs"], line["failed"], line["exit"]) == (4, 1, 1)
+    assert len(outputs(tmp_path / "out")) == 3
+    assert restore.main(command(archive, tmp_path / "out", tiny_model, "--tolerate", "1")) == 0
+    assert last_line(capsys.readouterr().out)["skipped"] == 3
+
+
+def test_a_dry_run_counts_and_writes_nothing(
+    archive: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = restore.main(command(archive, tmp_path / "out", tiny_model, "--dry_run"))
+
+    assert code == 0
+    assert "4 images: 4 to do" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"--input": "nowhere"}, ["--input", "nowhere", "no such folder"]),
+        ({"--input": "empty"}, ["--input", "empty", "holds no files"]),
+        ({"--output": "archive/out"}, ["--output", "archive/out", "outside --input"]),
+        ({"--output": "file"}, ["--output", "file", "is a file"]),
+        ({"--model": "nowhere"}, ["--model", "nowhere", "no model folder"]),
+        ({"--model": "tampered"}, ["--model", "tampered", "was changed"]),
+        ({"--reference": "empty"}, ["--reference", "empty", "holds no files"]),
+        ({"--reference": "partial"}, ["--reference", "partial", "a b/1.jpg"]),
+        ({"--reference": "nowhere"}, ["--reference", "nowhere", "no such folder"]),
+        ({"--strength": "2"}, ["--strength", "2", "0..1"]),
+        ({"--runer": "DirectRunner"}, ["--runer", "--runner"]),
+        ({"--tolerat": "1"}, ["--tolerat", "--tolerate"]),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_input_is_one_line_that_names_flag_and_value_and_writes_nothing(
+    archive: Path,
+    tmp_path: Path,
+    tiny_model: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: dict[str, str],
+    said: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    shutil.copytree(tiny_model, tmp_path / "tampered")
+    (tmp_path / "tampered" / "card.md").write_text("other")
+    (tmp_path / "partial" / "a b").mkdir(parents=True)
+    for name in ("a b/0.png", "a b/2.png"):
+        PilImage.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "partial" / name)
+    values = {"--input": "archive", "--output": "out", "--model": str(tiny_model)} | flags
+    before = sorted(tmp_path.rglob("*"))
+
+    code = restore.main([word for pair in values.items() for word in pair])
+
+    told = capsys.readouterr()
+    assert code == 2
+    assert told.out == ""
+    assert len(told.err.strip().splitlines()) == 1
+    for part in said:
+        assert part in told.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_output_is_refused(archive: Path, tmp_path: Path, tiny_model: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+
+    assert restore.main(command(archive, locked / "out", tiny_model)) == 2
+
+
+def test_another_recipe_on_the_same_output_is_refused_with_both_digests(
+    archive: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restore.main(command(archive, tmp_path / "out", tiny_model, "--tolerate", "1"))
+    before = outputs(tmp_path / "out")
+    capsys.readouterr()
+
+    code = restore.main(command(archive, tmp_path / "out", tiny_model, "--strength", "0.5"))
+
+    assert code == 2
+    recipe = json.loads((tmp_path / "out/_relume/recipe.json").read_text())["recipe"]
+    assert recipe in capsys.readouterr().err
+    assert outputs(tmp_path / "out") == before
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_is_finished_by_the_next(archive: Path, tmp_path: Path, tiny_model: Path) -> None:
+    flags = ["--tolerate", "1", "--batch_megapixels", "0.05"]
+    assert restore.main(command(archive, tmp_path / "whole", tiny_model, *flags)) == 0
+    rng = random.Random(3)
+
+    for moment in range(3):
+        output = tmp_path / f"killed {moment}"
+        line = [sys.executable, "-m", "jobs.restore", *command(archive, output, tiny_model, *flags)]
+        process = subprocess.Popen(
+            line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        until = time.monotonic() + 60
+        # From the first object on there is something to lose.
+        while process.poll() is None and not output.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 6) if moment else 0)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+        assert restore.main(command(archive, output, tiny_model, *flags)) == 0
+
+        assert outputs(output) == outputs(tmp_path / "whole")
+        assert not [path for path in output.rglob("*") if path.name.endswith(".tmp")]
