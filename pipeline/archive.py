@@ -68,8 +68,8 @@ class RestoreEach(beam.PTransform):
         restored = decoded.good | "Restore" >> RestoreImages(model)
         encoded = restored.good | "Encode" >> EncodeImages(c.format)
         judged = encoded.good | "Judge" >> Judge(Gate(), references)
-        # Written on two ways rather than flattened into one: a runner may store what a flatten brings together, and here
-        # that would be every image.
+        # Written on two ways rather than flattened into one: a runner may store what a flatten brings together, and
+        # here that would be every image.
         written = judged | "Write" >> WriteWithReceipt(c.input, c.output, self.plan.run)
         kept = decoded.kept | "WriteKept" >> WriteWithReceipt(c.input, c.output, self.plan.run)
         failed = (read.failed, decoded.failed, restored.failed, encoded.failed, written.failed, kept.failed)

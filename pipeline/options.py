@@ -16,7 +16,6 @@ from pipeline import flags
 from pipeline.flags import FlagParser, UsageError, option
 
 FORMATS = ("same", "png", "webp-lossless", "tiff")
-KEPT = ("copy", "none")
 
 RECIPE_VERSION = 1
 """Goes up when the pipeline itself would write other bytes from the same input, model and settings."""
@@ -121,12 +120,6 @@ class RestoreConfig:
         low=1,
         high=101,
     )
-    kept: str = option(
-        "Images that are kept are copied into the output byte for byte, or left out of it.",
-        group="How to restore",
-        default="copy",
-        choices=KEPT,
-    )
     batch_megapixels: float = option(
         "Pixels that the model gets at once, in millions; memory grows with it.",
         group="How to run",
@@ -165,7 +158,6 @@ class RestoreConfig:
         return {
             "format": self.format,
             "keep_above_quality": self.keep_above_quality,
-            "kept": self.kept,
             "strength": float(self.strength),
         }
 
