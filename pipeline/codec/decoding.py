@@ -122,7 +122,8 @@ def decode(file: File, limits: Limits) -> Image:
 
 def image_of(file: File, format: str, picture: Picture) -> Image:  # noqa: A002
     """Joins a picture with the file that it came from."""
-    return Image(file, format, picture.pages, picture.quantization, frozen_encoding(picture.encoding))
+    encoding, tables = frozen_encoding(picture.encoding), picture.quantization
+    return Image(file, format, picture.pages, tables, encoding, header_quality=jpeg.quality(tables))
 
 
 def picture_of(data: bytes, limits: Limits) -> tuple[str, Picture]:
