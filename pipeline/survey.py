@@ -7,10 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from pipeline import listing
-from pipeline.codec import probe
+from pipeline.codec import KeepAsIs, Limits
+from pipeline.codec.transforms import decode_by
 from pipeline.elements import ImageRef
-from pipeline.failures import BadNameError, ImageError, NotAnImageError
+from pipeline.failures import BadNameError, ImageError
 from pipeline.flags import UsageError
+from pipeline.guard import Guard
 from pipeline.options import RestoreConfig
 from pipeline.recording import RunInfo, canonical_json
 from pipeline.references import stem
@@ -37,7 +39,7 @@ class Survey:
 
 
 def take(config: RestoreConfig, recipe_digest: str) -> Survey:
-    """Lists both ends and counts; nothing is opened but names, and the first bytes of files without a reference.
+    """Lists both ends and counts; nothing is opened but files that lack a reference.
 
     Raises:
         UsageError: if an image that is to be restored has no picture in the reference folder.
@@ -60,7 +62,7 @@ def take(config: RestoreConfig, recipe_digest: str) -> Survey:
             done += 1
             continue
         pending, pending_bytes = pending + 1, pending_bytes + ref.size
-        if known is not None and stem(ref.name) not in known and _is_an_image(config, ref):
+        if known is not None and stem(ref.name) not in known and _can_be_measured(config, ref):
             raise UsageError(
                 f"--reference {config.reference} has no picture for {ref.name!r}: it must hold one "
                 "under the same name, of any extension, for every image of --input"
@@ -103,14 +105,13 @@ def _sources(config: RestoreConfig) -> Iterator[ImageRef]:
     return (ref for ref in refs if wanted(ref.name))
 
 
-def _is_an_image(config: RestoreConfig, ref: ImageRef) -> bool:
-    """Whether the file begins as an image does: only such a file can be in want of a reference."""
+def _can_be_measured(config: RestoreConfig, ref: ImageRef) -> bool:
+    """Whether the file decodes to pixels: only then is it in want of a reference."""
+    limits = Limits(max_bytes=config.max_bytes, max_pixels=round(config.max_megapixels * 1e6))
     try:
-        probe(open_storage(config.input).read(ref, config.max_bytes).data)
-    except NotAnImageError:
+        decode_by(Guard(), open_storage(config.input).read(ref, config.max_bytes), limits)
+    except (ImageError, KeepAsIs):
         return False
-    except ImageError:
-        return True
     return True
 
 
