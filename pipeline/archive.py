@@ -15,6 +15,7 @@ from pipeline.listing import ListReceipts, ListSources, SplitPending
 from pipeline.options import RestoreConfig
 from pipeline.recording import RunInfo, WriteReport, WriteWithReceipt, row_of_failure
 from pipeline.references import ReferenceFolder
+from pipeline.report.writing import WritePage
 from pipeline.restoring import RestoreImages, RestoreSettings
 from pipeline.storage import ReadFiles
 
@@ -96,4 +97,6 @@ class RestoreArchive(beam.PTransform):
         rows = work.pending | "Spread" >> beam.Reshuffle() | "Each" >> RestoreEach(self.plan)
         unusable = work.failed | "Unusable" >> beam.Map(row_of_failure)
         every = (rows, work.skipped, unusable) | "Together" >> beam.Flatten()
-        return (every, sources) | "Report" >> WriteReport(c.input, c.output, run)
+        record = (every, sources) | "Report" >> WriteReport(c.input, c.output, run)
+        _ = (every, record) | "Page" >> WritePage(c.output)
+        return record
