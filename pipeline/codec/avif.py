@@ -40,7 +40,18 @@ def probe(data: bytes) -> Header:
         keep = "multi-picture"
     elif any(meta[at + 6] & 0x40 for at in _places(meta, b"av1C") if at + 6 < len(meta)):  # high_bitdepth
         keep = "depth"
+    elif not _is_plain(meta):
+        keep = "colour-space"
     return Header("avif", width, height, channels, 8, frames, width * height * frames, keep)
+
+
+def _is_plain(meta: bytes) -> bool:
+    """Tells whether the colours are those that the encoder writes, sRGB's, or said by a profile."""
+    for at in _places(meta, b"nclx"):
+        primaries, transfer = struct.unpack_from(">HH", meta, at + 4) if at + 8 <= len(meta) else (0, 0)
+        if (primaries, transfer) not in {(1, 13), (2, 2), (1, 2), (2, 13)}:
+            return b"colrprof" in meta
+    return True
 
 
 def _places(data: bytes, kind: bytes) -> list[int]:
@@ -59,10 +70,11 @@ def read(data: bytes) -> Picture:
         whole = np.array(image)
         whole = whole.reshape(*whole.shape[:2], -1)
         icc, raw_exif, xmp = (image.info.get(name) for name in ("icc_profile", "exif", "xmp"))
+    small = ("thumbnail",) if b"thmb" in data[: data.find(b"mdat")] else ()
     clean_exif, thumbnails = exif.without_thumbnail(raw_exif.removeprefix(b"Exif\0\0")) if raw_exif else (None, ())
     alpha = np.ascontiguousarray(whole[..., -1]) if whole.shape[2] in (2, 4) else None
     pixels = np.ascontiguousarray(whole if alpha is None else whole[..., :-1])
-    return Picture((Page(pixels, alpha, Metadata(icc, clean_exif, xmp, not_kept=names(thumbnails))),))
+    return Picture((Page(pixels, alpha, Metadata(icc, clean_exif, xmp, not_kept=names(thumbnails, small))),))
 
 
 def write(pixels: Pixels, alpha: Pixels | None, metadata: Metadata) -> bytes:

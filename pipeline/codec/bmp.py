@@ -8,7 +8,7 @@ import struct
 import numpy as np
 from PIL import Image as PilImage
 
-from pipeline.codec.header import Header, Picture
+from pipeline.codec.header import Header, Picture, density_of
 from pipeline.elements import Metadata, Page, Pixels
 from pipeline.failures import DamagedImageError
 
@@ -30,6 +30,10 @@ def probe(data: bytes) -> Header:
         compression = struct.unpack_from("<I", data, 30)[0] if size >= 40 else RAW
     if width < 1 or not height:
         raise DamagedImageError(f"a header of {width}x{height}")
+    (start,) = struct.unpack_from("<I", data, 10)
+    end = start + (width * bits + 31) // 32 * 4 * abs(height)
+    if compression == RAW and (start < 14 + size or end > len(data)):
+        raise DamagedImageError(f"pixels from byte {start} to {end} in a file of {len(data)}")
     keep = None
     if bits <= 8:
         keep = "bilevel" if bits == 1 else "palette"
@@ -66,7 +70,7 @@ def read(data: bytes) -> Picture:
     size, _, height = struct.unpack_from("<Iii", data, 14) if data[14] != 12 else (12, 0, 0)
     if size >= 40:
         across, down = struct.unpack_from("<ii", data, 38)
-        density = (across / 100, down / 100, "cm") if across > 0 and down > 0 else None
+        density = density_of(across / 100, down / 100, "cm")
     (bits,) = struct.unpack_from("<H", data, 28 if size >= 16 else 24)
     return Picture((Page(pixels, metadata=Metadata(density=density)),), encoding={"bits": bits, "downward": height < 0})
 

@@ -13,7 +13,7 @@ from pipeline.codec.header import Header, Limits, Picture, frozen_encoding
 from pipeline.codec.keeping import KeepAsIs
 from pipeline.codec.message import pack
 from pipeline.elements import File, Image
-from pipeline.failures import DamagedImageError, ImageError, NotAnImageError, UnsupportedImageError
+from pipeline.failures import DamagedImageError, DecoderCrashError, ImageError, NotAnImageError, UnsupportedImageError
 
 T = TypeVar("T")
 
@@ -163,11 +163,13 @@ def _typed(read: Callable[[], T]) -> T:
     """Runs a reader, and takes whatever it trips over for damage.
 
     The libraries raise nearly every built-in exception on broken bytes (Pillow `SyntaxError`, tifffile `KeyError`,
-    imagecodecs `RuntimeError`), so no narrower class would do; memory that runs out is the caller's to judge.
+    imagecodecs `RuntimeError`), so no narrower class would do.
     """
     try:
         return read()
-    except (ImageError, KeepAsIs, MemoryError):
+    except (ImageError, KeepAsIs):
         raise
+    except MemoryError as error:
+        raise DecoderCrashError("wanted more memory than there is") from error
     except Exception as error:
         raise DamagedImageError(f"{type(error).__name__}: {error}"[:500]) from error

@@ -90,6 +90,13 @@ def frozen_encoding(encoding: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(json.loads(json.dumps(dict(encoding))).items()))
 
 
+def density_of(across: float, down: float, unit: str) -> tuple[float, float, str] | None:
+    """Gives a density that every container can hold; None for one that no device has, as from a broken file."""
+    if all(0.01 <= side <= 1_000_000 for side in (across, down)):
+        return float(across), float(down), unit
+    return None
+
+
 def names(*groups: Sequence[str]) -> tuple[str, ...]:
     """Joins short names in the order of the alphabet, each once."""
     return tuple(sorted({name for group in groups for name in group}))

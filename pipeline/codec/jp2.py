@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
 
 from pipeline.codec import exif
 from pipeline.codec.boxes import Box, boxes, encoded
-from pipeline.codec.header import Header, Picture, names
+from pipeline.codec.header import Header, Picture, density_of, names
 from pipeline.elements import Metadata, Page, Pixels
 from pipeline.failures import DamagedImageError
 
@@ -129,7 +130,7 @@ def _density(data: bytes, box: Box) -> tuple[float, float, str] | None:
             down, below, across, under, down_power, across_power = struct.unpack_from(">HHHHbb", data, inner.start)
             if down and below and across and under:
                 sides = (across / under * 10.0**across_power, down / below * 10.0**down_power)
-                return sides[0] / 100, sides[1] / 100, "cm"
+                return density_of(sides[0] / 100, sides[1] / 100, "cm")
     return None
 
 
@@ -203,7 +204,7 @@ def _metadata(data: bytes, colours: Colours) -> Metadata:
     )
 
 
-def write(pixels: Pixels, alpha: Pixels | None, metadata: Metadata, encoding: dict[str, object]) -> bytes:
+def write(pixels: Pixels, alpha: Pixels | None, metadata: Metadata, encoding: Mapping[str, Any]) -> bytes:
     """Encodes pixels of 8 or 16 bits, with what the boxes can hold.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image as PilImage
 
 from pipeline.codec import exif, photoshop
-from pipeline.codec.header import Header, Picture, names
+from pipeline.codec.header import Header, Picture, density_of, names
 from pipeline.elements import Metadata, Page, Pixels, Tables
 from pipeline.failures import DamagedImageError, UnsupportedImageError
 
@@ -172,6 +172,7 @@ def read(data: bytes) -> Picture:
         {
             "progressive": frame.marker in PROGRESSIVE,
             "subsampling": [[component[1], component[2]] for component in components],
+            "only_here": _only_here(parts),
         },
     )
 
@@ -201,7 +202,7 @@ def read_metadata(parts: Layout, data: bytes) -> Metadata:
         if len(jfif) >= 7:
             unit, across, down = struct.unpack_from(">BHH", jfif, 2)
             if unit in UNITS and across and down and (unit, across, down) != (0, 1, 1):
-                density = (float(across), float(down), UNITS[unit])
+                density = density_of(across, down, UNITS[unit])
         break
     _, dropped = carried(parts, data)
     return Metadata(
@@ -213,6 +214,22 @@ def read_metadata(parts: Layout, data: bytes) -> Metadata:
         comment=b"\n".join(parts.starting(COM, b"")) or None,
         not_kept=names(thumbnails, dropped),
     )
+
+
+def _only_here(parts: Layout) -> tuple[str, ...]:
+    """Names what no other container has a place for."""
+    found: list[str] = []
+    if any(True for _ in parts.starting(APP1, EXTENDED_XMP)):
+        found.append("extended-xmp")
+    block = b"".join(parts.starting(APP13, PHOTOSHOP))
+    if any(number not in (photoshop.IPTC, *photoshop.THUMBNAILS) for number, _, _ in photoshop.resources(block)):
+        found.append("photoshop-resources")
+    known = {APP1: (EXIF, XMP, EXTENDED_XMP), APP2: (ICC,), APP13: (PHOTOSHOP,), APP0: (JFIF, JFXX), APP14: (ADOBE,)}
+    for segment in parts.segments:
+        is_app = APP0 <= segment.marker <= 0xEF and segment.marker != APP11
+        if is_app and not segment.payload.startswith(known.get(segment.marker, ())):
+            found.append(f"app{segment.marker - APP0}")
+    return names(found)
 
 
 def _icc(parts: Layout) -> bytes | None:

@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 
 from pipeline.codec import exif, photoshop
-from pipeline.codec.header import Header, Picture, names
+from pipeline.codec.header import Header, Picture, density_of, names
 from pipeline.elements import Metadata, Page, Pixels
 from pipeline.failures import DamagedImageError
 
@@ -21,6 +21,7 @@ CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
 DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
 XMP_HEAD = b"XML:com.adobe.xmp\0\0\0\0\0"
 IPTC_HEAD = b"Raw profile type iptc\0\0"
+COMMENT = (b"tEXt", b"Comment")
 MAX_TEXT = 64 * 2**20
 """Bytes that one compressed chunk may unfold to."""
 
@@ -94,7 +95,21 @@ def read(data: bytes) -> Picture:
     if pixels.shape[2] in (2, 4):
         alpha = np.ascontiguousarray(pixels[..., -1])
         pixels = np.ascontiguousarray(pixels[..., :-1])
-    return Picture((Page(pixels, alpha, read_metadata(parts)),))
+    return Picture((Page(pixels, alpha, read_metadata(parts)),), encoding={"only_here": _only_here(parts)})
+
+
+def _only_here(parts: list[Chunk]) -> tuple[str, ...]:
+    """Names what is carried from PNG to PNG, and no other container has a place for."""
+    elsewhere = {b"iCCP", b"eXIf", b"pHYs"}
+    found: list[str] = []
+    for kind, content in carried(parts)[0]:
+        if kind in (b"tEXt", b"zTXt", b"iTXt"):
+            keyword = content.partition(b"\0")[0]
+            if keyword not in (b"XML:com.adobe.xmp", b"Raw profile type iptc") and (kind, keyword) != COMMENT:
+                found.append("text")
+        elif kind not in elsewhere:
+            found.append(f"chunk-{_name(kind)}")
+    return names(found)
 
 
 def read_metadata(parts: list[Chunk]) -> Metadata:
@@ -116,7 +131,7 @@ def read_metadata(parts: list[Chunk]) -> Metadata:
     density = None
     if len(first.get(b"pHYs", b"")) == 9:
         across, down, unit = struct.unpack(">IIB", first[b"pHYs"])
-        density = (across / 100, down / 100, "cm") if unit == 1 else (float(across), float(down), "none")
+        density = density_of(across / 100, down / 100, "cm") if unit == 1 else density_of(across, down, "none")
     _, dropped = carried(parts)
     return Metadata(icc, clean_exif, xmp, iptc, density, comment, names(thumbnails, dropped))
 
@@ -191,7 +206,11 @@ def chunks_of(metadata: Metadata) -> tuple[Chunk, ...]:
     if metadata.density:
         across, down, unit = metadata.density
         metres = {"inch": 1 / 0.0254, "cm": 100.0, "none": 1.0}[unit]
-        made.append(Chunk(b"pHYs", struct.pack(">IIB", round(across * metres), round(down * metres), unit != "none")))
+        made.append(
+            Chunk(
+                b"pHYs", struct.pack(">IIB", *(max(1, round(side * metres)) for side in (across, down)), unit != "none")
+            )
+        )
     if metadata.exif:
         made.append(Chunk(b"eXIf", metadata.exif))
     if metadata.xmp:

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from pipeline.codec import photoshop
-from pipeline.codec.header import Header, Picture, names
+from pipeline.codec.header import Header, Picture, density_of, names
 from pipeline.codec.ifd import (
     Directory,
     DirectoryError,
@@ -27,7 +27,8 @@ from pipeline.failures import DamagedImageError
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION, SAMPLES = 256, 257, 258, 259, 262, 270, 277
 SUBFILE, ACROSS, DOWN, UNIT, PREDICTOR, EXTRA, FORMAT, SUB_IFDS = 254, 282, 283, 296, 317, 338, 339, 330
-XMP, IPTC, PHOTOSHOP, ICC, LAYERS, DNG = 700, 33723, 34377, 34675, 37724, 50706
+TILE_WIDTH, TILE_HEIGHT = 322, 323
+PAGE_NUMBER, XMP, IPTC, PHOTOSHOP, ICC, LAYERS, DNG = 297, 700, 33723, 34377, 34675, 37724, 50706
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR, CFA, LINEAR_RAW = 0, 1, 2, 3, 5, 6, 32803, 34892
 UNITS = {1: "none", 2: "inch", 3: "cm"}
 
@@ -74,6 +75,9 @@ def _page_header(directory: Directory, layout: Layout) -> PageHeader:
     bits = directory.integers(BITS, layout, (1,)) or (1,)
     if not width or not height or not channels:
         raise DamagedImageError(f"a page of {width}x{height} with {channels} channels")
+    tile = directory.integer(TILE_WIDTH, layout) * directory.integer(TILE_HEIGHT, layout)
+    if tile > width * height * 64 + 2**22:  # a decoder would make room for it before it looks inside
+        raise DamagedImageError(f"a tile of {tile} pixels in a page of {width}x{height}")
     photometric = directory.integer(PHOTOMETRIC, layout, -1)
     compression = directory.integer(COMPRESSION, layout, 1)
     formats = set(directory.integers(FORMAT, layout, (1,)))
@@ -179,7 +183,16 @@ def read(data: bytes) -> Picture:
                     "rows": None if source.is_tiled else int(source.rowsperstrip),
                 }
             )
-    return Picture(tuple(pages), encoding={"order": layout.order, "big": layout.big, "pages": settings})
+    only_here = _only_here([directory for _, directory, _ in wanted])
+    encoding = {"order": layout.order, "big": layout.big, "pages": settings, "only_here": only_here}
+    return Picture(tuple(pages), encoding=encoding)
+
+
+def _only_here(directories: Sequence[Directory]) -> tuple[str, ...]:
+    """Names what is carried from TIFF to TIFF, and no other container has a place for."""
+    elsewhere = {*STRUCTURE, *SHARED, SUBFILE, PAGE_NUMBER, XMP, IPTC, ICC}
+    found = {tag for directory in directories for tag in directory.entries if tag not in elsewhere}
+    return names([f"tag-{tag}" if tag != PHOTOSHOP else "photoshop-resources" for tag in found])
 
 
 def _channels_last(pixels: Pixels, page: tifffile.TiffPage) -> Pixels:
@@ -205,7 +218,7 @@ def read_metadata(directory: Directory, layout: Layout, thumbnail: bool = False)
         unit = UNITS.get(directory.integer(UNIT, layout, 2))
         square = across * below == down * above and unit == "none"  # says nothing
         if above and below and across and down and unit and not square:
-            density = (across / above, down / below, unit)
+            density = density_of(across / above, down / below, unit)
     return Metadata(
         icc=content(ICC),
         exif=_exif_of(directory, layout),
@@ -264,7 +277,7 @@ def tags_of(metadata: Metadata) -> tuple[Layout, Directory]:
     if metadata.density:
         across, down, unit = metadata.density
         for tag, side in ((ACROSS, across), (DOWN, down)):
-            entries[tag] = Entry(5, 1, struct.pack(layout.order + "II", round(side * 10_000), 10_000))
+            entries[tag] = Entry(5, 1, struct.pack(layout.order + "II", round(side * 1_000), 1_000))
         number = next(number for number, name in UNITS.items() if name == unit)
         entries[UNIT] = Entry(3, 1, struct.pack(layout.order + "H", number))
     if metadata.comment and DESCRIPTION not in entries:
@@ -321,7 +334,7 @@ def write(
     with tifffile.TiffWriter(stream, bigtiff=layout.big, byteorder=order) as file:
         for (pixels, alpha), setting in zip(pages, settings, strict=True):
             _write_page(file, pixels, alpha, setting)
-    return _with_tags(stream.getvalue(), tags)
+    return with_tags(stream.getvalue(), tags)
 
 
 def _write_page(file: tifffile.TiffWriter, pixels: Pixels, alpha: Pixels | None, setting: dict[str, Any]) -> None:
@@ -359,7 +372,7 @@ def _write_page(file: tifffile.TiffWriter, pixels: Pixels, alpha: Pixels | None,
     )
 
 
-def _with_tags(data: bytes, tags: Sequence[Directory]) -> bytes:
+def with_tags(data: bytes, tags: Sequence[Directory]) -> bytes:
     """Writes the directories of a fresh TIFF anew behind its pixels, with more tags in them."""
     layout, fresh = _directories(data)
     chain = bytearray(data)
