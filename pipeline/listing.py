@@ -148,12 +148,14 @@ def read_inventory(path: str, source_uri: str) -> Iterator[ImageRef]:
         if path.endswith(".parquet"):
             yield from _rows_to_refs(_parquet_rows(file, path), source_uri, path)
         elif path.endswith(".csv"):
-            text = io.TextIOWrapper(file, "utf-8-sig", newline="")
-            yield from _rows_to_refs(csv.DictReader(text), source_uri, path)
+            with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+                yield from _rows_to_refs(csv.DictReader(text), source_uri, path)
         else:
-            for line in io.TextIOWrapper(file, "utf-8-sig", newline="\n"):
-                if name := line.rstrip("\r\n"):
-                    yield ImageRef(name.removeprefix(f"{open_storage(source_uri).uri}/"), 0, _UNKNOWN)
+            root = f"{open_storage(source_uri).uri}/"
+            with io.TextIOWrapper(file, "utf-8-sig", newline="\n") as text:
+                for line in text:
+                    if name := line.rstrip("\r\n"):
+                        yield ImageRef(name.removeprefix(root), 0, _UNKNOWN)
 
 
 _UNKNOWN = "?"

@@ -52,7 +52,8 @@ class LocalStorage(Storage):
 
     @property
     def _root(self) -> Path:
-        return Path(self.root).expanduser().absolute()
+        # Without links: an output that is inside the input by way of one must be seen to be.
+        return Path(self.root).expanduser().resolve()
 
     def list(self, prefix: str = "", *, recursive: bool = True) -> Iterator[ImageRef]:
         start = prefix.rpartition("/")[0]
