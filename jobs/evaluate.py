@@ -51,7 +51,7 @@ exit codes: 0 done, 2 wrong usage or an image that cannot be read"""
 
 _REPORT_SECONDS = 10.0
 
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("jobs.evaluate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +196,8 @@ def _with_progress(scores: Iterable[Score], total: int) -> Iterator[Score]:
 
 
 def _shown(rows: Sequence[Row], scores: Sequence[Score], config: EvaluateConfig, protocol: str) -> str:
+    from model import evaluation
+
     images = len({score.image for score in scores})
     about = {"images": images, "protocol": protocol, "machine": f"{os.cpu_count()} x {_processor()}"}
     match config.format:
@@ -206,7 +208,7 @@ def _shown(rows: Sequence[Row], scores: Sequence[Score], config: EvaluateConfig,
             return _csv({**dataclasses.asdict(row), "worst": " ".join(row.worst)} for row in rows)
         case _:
             return (
-                f"{about['images']} images; {protocol}; PSNR-B as in published tables.\n\n{table(rows)}\n"
+                f"{about['images']} images; {protocol}; PSNR-B as in published tables.\n\n{evaluation.markdown(rows)}\n"
                 + "".join(
                     f"Least gained by {row.method} at {row.condition}: {', '.join(row.worst)}\n"
                     for row in rows
@@ -214,22 +216,6 @@ def _shown(rows: Sequence[Row], scores: Sequence[Score], config: EvaluateConfig,
                 )
                 + f"\nSeconds are of restoring alone, on {about['machine']}.\n"
             )
-
-
-def table(rows: Sequence[Row]) -> str:
-    """A Markdown table, one line for each row."""
-    lines = [
-        "| harm | method | PSNR | SSIM | PSNR-B | gain | quality off by | s/MP | CPU s/MP |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        gain = "" if row.gain is None else f"{row.gain:+.2f}"
-        error = "" if row.quality_error is None else f"{row.quality_error:.1f}"
-        lines.append(
-            f"| {row.condition} | {row.method} | {row.psnr:.2f} | {row.ssim:.4f} | {row.psnr_b:.2f} | {gain} | {error} "
-            f"| {row.seconds_per_megapixel:.2f} | {row.cpu_seconds_per_megapixel:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def _csv(rows: Iterable[dict[str, Any]]) -> str:

@@ -35,8 +35,8 @@ class DegradedPatches(keras.utils.PyDataset):
 
     Items:
         A dictionary of `degraded` and `pristine`, `(batch, patch, patch, 3)` uint8; `tables`, `(batch, 2, 8, 8)`
-        float32; `truth`, `(batch, ESTIMATE_SIZE)` float32; `told`, `(batch, 1)` float32: 1 where the decoder is told the truth
-        rather than the head's own estimate.
+        float32; `truth`, `(batch, ESTIMATE_SIZE)` float32; `told`, `(batch, 1)` float32: 1 where the decoder is told
+        the truth rather than the head's own estimate.
     """
 
     def __init__(

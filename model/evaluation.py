@@ -314,6 +314,29 @@ def _score(
     )
 
 
+def quality_errors(restorer: Any, pictures: Iterable[Picture], qualities: Sequence[int]) -> tuple[float, float]:
+    """How far the estimate of the quality factor is off, without and with the file's header.
+
+    With a header it is the header's value, unless the pixels look so much worse that the pipeline distrusts it.
+
+    Args:
+        restorer: a `model.restorer.Restorer`.
+        pictures: pristine.
+        qualities: each picture is compressed with each of them.
+
+    Returns:
+        Two mean absolute errors in points of quality factor.
+    """
+    alone, together = [], []
+    for picture in pictures:
+        for quality in qualities:
+            pixels = _jpeg(picture.pixels, (quality,), np.random.default_rng(0)).pixels
+            found = restorer.estimate([pixels])[0].quality
+            alone.append(abs(found - quality))
+            together.append(alone[-1] if found < quality - RECOMPRESSED_GAP else 0.0)
+    return _mean(alone), _mean(together)
+
+
 def summarise(scores: Iterable[Score], worst: int = 3) -> list[Row]:
     """Averages scores over the pictures; rows come in the order of the scores.
 
@@ -327,6 +350,22 @@ def summarise(scores: Iterable[Score], worst: int = 3) -> list[Row]:
     return [
         _row(group, next(iter(methods.values())), worst) for methods in groups.values() for group in methods.values()
     ]
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A Markdown table with a line for each row."""
+    lines = [
+        "| harm | method | PSNR | SSIM | PSNR-B | gain | quality off by | s/MP | CPU s/MP |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        gain = "" if row.gain is None else f"{row.gain:+.2f}"
+        error = "" if row.quality_error is None else f"{row.quality_error:.1f}"
+        lines.append(
+            f"| {row.condition} | {row.method} | {row.psnr:.2f} | {row.ssim:.4f} | {row.psnr_b:.2f} | {gain} | {error} "
+            f"| {row.seconds_per_megapixel:.2f} | {row.cpu_seconds_per_megapixel:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _row(group: Sequence[Score], first: Sequence[Score], worst: int) -> Row:

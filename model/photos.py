@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -53,8 +53,12 @@ def find(folder: Path) -> list[Path]:
     return paths
 
 
-def read(path: Path) -> Array:
+def read(file: Path | BinaryIO, name: str | None = None) -> Array:
     """Reads a picture of 8 bits as stored, not turned by its orientation tag.
+
+    Args:
+        file: a path, or an open file.
+        name: what errors call it; the path where None.
 
     Returns:
         `(rows, cols, 1)` where the file is grey, else `(rows, cols, 3)` RGB; uint8.
@@ -63,12 +67,12 @@ def read(path: Path) -> Array:
         PhotoError: if it cannot be decoded.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             grey = image.mode in ("1", "L", "LA")
             pixels = np.asarray(image.convert("L" if grey else "RGB"))
     # Pillow's decoders raise all of these for files that end early or contradict themselves.
     except (OSError, SyntaxError, ValueError) as error:
-        raise PhotoError(f"{path} cannot be read as a picture: {error}") from error
+        raise PhotoError(f"{name or file} cannot be read as a picture: {error}") from error
     return pixels[..., None] if grey else pixels
 
 
@@ -93,3 +97,36 @@ def fingerprint(photos: Sequence[Photo]) -> str:
         digest.update(f"{photo.name}\0{photo.pixels.shape}\0".encode())
         digest.update(photo.pixels.tobytes())
     return digest.hexdigest()
+
+
+def read_source(source: str, split: str = "train") -> list[Photo]:
+    """Reads pictures from wherever they are.
+
+    Args:
+        source: a folder of pictures; a folder that TFDS prepared; or `tfds:NAME` or `tfds:NAME:SPLIT`, any data set
+            that TFDS knows and that has an image feature; it is downloaded and prepared where it is not there yet.
+        split: of a data set, where the source names none.
+
+    Raises:
+        PhotoError: if the pictures cannot be had.
+    """
+    if not source.startswith("tfds:"):
+        folder = Path(source)
+        if not (folder / "dataset_info.json").is_file():
+            return read_folder(folder)
+    import tensorflow_datasets as tfds
+
+    from model.photo_archive import read_tfds
+
+    try:
+        if not source.startswith("tfds:"):
+            return read_tfds(tfds.builder_from_directory(source), split)
+        name, _, named = source.removeprefix("tfds:").partition(":")
+        builder = tfds.builder(name)
+        builder.download_and_prepare()
+    # TFDS raises whatever it met on the way: a name unknown, a network that is not there, a folder half prepared.
+    except PhotoError:
+        raise
+    except Exception as error:
+        raise PhotoError(f"{source} cannot be had from TFDS: {' '.join(str(error).split())[:200]}") from error
+    return read_tfds(builder, named or split)

@@ -1,19 +1,21 @@
 """Trains a DeconvNet: resumable to the last bit, the same on every Keras backend.
 
-A run is a function of its recipe, its pictures and its seed. Everything that a step needs is in the checkpoint or follows from
-the step's number, so a killed run that is started again ends with the weights of one that was never killed.
+A run is a function of its recipe, its pictures and the weights it starts from. Everything that a step needs is in the
+checkpoint or follows from the step's number, so a killed run that is started again ends with the weights of one that
+was never killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import math
 import os
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,63 @@ HEAD_WEIGHT = 0.02
 """Weight of the head's loss: enough to learn, too little to bend the features that restore."""
 
 
+_FIRST_STEPS = 10
+"""Steps up to the first checkpoint of a process, when its pace is not known yet."""
+
+
 class TrainingError(Exception):
     """The run cannot go on; the message says why and what to do."""
+
+
+class OtherRunError(TrainingError):
+    """The folder holds another run."""
+
+
+class BusyError(TrainingError):
+    """Another process trains in the folder."""
+
+
+def set_precision(name: str) -> str:
+    """Sets the type that layers compute with; weights, losses and the last layer stay float32.
+
+    Args:
+        name: `float32`, `bfloat16`, or `auto`: bfloat16 on accelerators and on processors with instructions for it.
+
+    Returns:
+        The policy chosen, by Keras's name.
+    """
+    if name == "auto":
+        accelerated = any(not device.startswith("cpu") for device in keras.distribution.list_devices())
+        name = "bfloat16" if accelerated or _processor_has_bfloat16() else "float32"
+    policy = "mixed_bfloat16" if name == "bfloat16" else name
+    keras.config.set_dtype_policy(policy)
+    return policy
+
+
+def use_all_devices() -> int:
+    """Splits every batch over all accelerators, or virtual devices, where the backend can; returns their number.
+
+    Weights are copied to each (data parallelism). Keras distributes on JAX alone: TensorFlow takes its first device.
+    """
+    if keras.backend.backend() != "jax":
+        return 1
+    devices = keras.distribution.list_devices()
+    if len(devices) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+    return len(devices)
+
+
+def can_export() -> bool:
+    """Whether this backend can write the SavedModel of a model folder."""
+    return bool(keras.backend.backend() == "tensorflow")
+
+
+def _processor_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,77 +241,156 @@ def new_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     return optimizer
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: of `steps`.
+        loss: mean since the last report.
+        rate: learning rate of the last step.
+        seconds_per_step: since the last report.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    seconds_per_step: float
+
+    @property
+    def minutes_left(self) -> float:
+        """At the present pace."""
+        return (self.steps - self.step) * self.seconds_per_step / 60
+
+
 class Run:
     """A training run in a folder of its own.
 
-    Attributes:
+    Args:
         recipe: what is done.
         photos: the pristine pictures.
-        folder: where the checkpoint lies; made if missing.
-        report: called with the step and the mean loss since the last call.
-        every: steps between two checkpoints.
+        folder: where the checkpoint lies; made if missing. One process at a time trains in it.
+        init: weights to start from, in the order of the network's variables; drawn from the seed where None.
+        checkpoint_seconds: so much work a kill may cost; it changes no result.
     """
 
-    recipe: Recipe
-    photos: Sequence[Photo]
-    folder: Path
-    report: Callable[[int, float], None]
-    every: int = 500
-    init: Path | None = None
-
-    def __post_init__(self) -> None:
-        keras.utils.set_random_seed(self.recipe.seed)
-        self.network = deconvnet.build(self.recipe.network)
-        self.optimizer = new_optimizer(self.recipe)
+    def __init__(
+        self,
+        recipe: Recipe,
+        photos: Sequence[Photo],
+        folder: Path,
+        *,
+        init: Sequence[Array] | None = None,
+        checkpoint_seconds: float = 60.0,
+    ) -> None:
+        self.recipe, self.folder = recipe, folder
+        self._photos, self._checkpoint_seconds = photos, checkpoint_seconds
+        keras.utils.set_random_seed(recipe.seed)
+        self.network = deconvnet.build(recipe.network)
+        if init is not None:
+            self.network.set_weights(init)
+        self.optimizer = new_optimizer(recipe)
         self.optimizer.build(self.network.trainable_variables)
-        self._identity = {"recipe": self.recipe.digest, "pictures": fingerprint(self.photos)}
+        self.pictures = fingerprint(photos)
+        start = "" if init is None else hashlib.sha256(b"".join(w.tobytes() for w in init)).hexdigest()
+        self._identity = {"recipe": recipe.digest, "pictures": self.pictures, "init": start}
         self.step = 0
 
-    def train(self, max_minutes: float = math.inf) -> bool:
-        """Trains from the checkpoint, if there is one, to the end; returns whether the end was reached.
+    def train(self, report: Callable[[Progress], None], max_minutes: float = math.inf) -> bool:
+        """Trains from the checkpoint, if there is one, to the end.
+
+        Args:
+            report: called after every checkpoint.
+            max_minutes: stops at a checkpoint at about that time.
+
+        Returns:
+            Whether the end was reached.
 
         Raises:
-            TrainingError: at a loss that is no number, or if the checkpoint is of another run.
+            TrainingError: at a loss that is no number.
+            OtherRunError: if the checkpoint is of another run.
+            BusyError: if another process trains in the folder.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._restore()
-        stop = time.monotonic() + 60 * max_minutes
+        with self._alone():
+            self._restore()
+            return self._train(report, time.monotonic() + 60 * max_minutes)
+
+    def _train(self, report: Callable[[Progress], None], stop: float) -> bool:
         task: RestorationTask | None = None
         squared: bool | None = None
+        pace = 0.0
         while self.step < self.recipe.steps:
-            if time.monotonic() > stop:
+            left = stop - time.monotonic()
+            if left <= 0:
                 return False
             phase, end = self.recipe.phase_at(self.step)
             if task is None or phase.squared != squared:
                 squared = phase.squared
                 task = RestorationTask(self.network, squared=squared)
                 task.compile(optimizer=self.optimizer, jit_compile=keras.backend.backend() == "jax")
-            steps = min(self.every - self.step % self.every, end - self.step)
-            patches = DegradedPatches(
-                self.photos,
-                self.recipe.degradation,
-                patch=phase.patch,
-                batch=phase.batch,
-                seed=self.recipe.seed,
-                first=self.step,
-                steps=steps,
-            )
-            history = task.fit(patches, epochs=1, shuffle=False, verbose=0)
-            loss = history.history["loss"][0]
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"loss is {loss} before step {self.step + steps}; the last good checkpoint is at step {self.step}: "
-                    "use a lower learning rate and start again"
-                )
+            # How many steps lie between two checkpoints follows the clock; a step's work does not know of it.
+            steps = max(1, int(min(self._checkpoint_seconds, left) / pace)) if pace else _FIRST_STEPS
+            steps = min(steps, end - self.step)
+            start = time.monotonic()
+            loss = self._fit(task, phase, steps)
+            pace = (time.monotonic() - start) / steps
             self.step += steps
             self._save()
-            self.report(self.step, loss)
+            rate = float(ops.convert_to_numpy(self.optimizer.learning_rate))
+            report(Progress(self.step, self.recipe.steps, loss, rate, pace))
         return True
 
+    def _fit(self, task: RestorationTask, phase: Phase, steps: int) -> float:
+        """Takes the next steps and returns their mean loss."""
+        patches = DegradedPatches(
+            self._photos,
+            self.recipe.degradation,
+            patch=phase.patch,
+            batch=phase.batch,
+            seed=self.recipe.seed,
+            first=self.step,
+            steps=steps,
+        )
+        loss = float(task.fit(patches, epochs=1, shuffle=False, verbose=0).history["loss"][0])
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} between steps {self.step} and {self.step + steps}; the checkpoint is of step "
+                f"{self.step}: start again in another folder with a learning rate below {self.recipe.learning_rate:g}"
+            )
+        return loss
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the network."""
+        return int(self.network.count_params())
+
     def averaged_weights(self) -> list[Array]:
-        """The moving average of the weights, in the order of `network.trainable_variables`."""
-        return [np.array(v) for v in self.optimizer._model_variables_moving_average]
+        """The moving average of the weights, in the order of the network's variables; before the first step, they."""
+        if self.step == 0:
+            return [np.asarray(weights) for weights in self.network.get_weights()]
+        return [ops.convert_to_numpy(v) for v in self.optimizer._model_variables_moving_average]
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[DeconvNet]:
+        """The network with the moving average in place of its weights, which come back afterwards."""
+        held = [np.array(weights) for weights in self.network.get_weights()]
+        self.network.set_weights(self.averaged_weights())
+        try:
+            yield self.network
+        finally:
+            self.network.set_weights(held)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # The lock goes with the process, however that ends.
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BusyError(f"another process trains in {self.folder}") from error
+            yield
 
     @property
     def _checkpoint(self) -> Path:
@@ -264,19 +400,24 @@ class Run:
         return [*self.network.trainable_variables, *self.optimizer.variables]
 
     def _save(self) -> None:
-        values = {f"v{i}": np.asarray(v) for i, v in enumerate(self._variables())}
-        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".tmp", delete=False) as file:
-            np.savez(file, step=self.step, identity=json.dumps(self._identity), **values)  # type: ignore[arg-type]
+        values: dict[str, Any] = {f"v{i}": ops.convert_to_numpy(v) for i, v in enumerate(self._variables())}
+        draft = self._checkpoint.with_suffix(".draft")
+        with draft.open("wb") as file:
+            np.savez(file, step=self.step, identity=json.dumps(self._identity), **values)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(file.name, self._checkpoint)
+        draft.replace(self._checkpoint)
 
     def _restore(self) -> None:
         if not self._checkpoint.exists():
             return
         with np.load(self._checkpoint) as saved:
-            if json.loads(str(saved["identity"])) != self._identity:
-                raise TrainingError(f"{self._checkpoint} is of another recipe or of other pictures: use another folder")
+            theirs = json.loads(str(saved["identity"]))
+            different = [name for name, value in self._identity.items() if theirs.get(name) != value]
+            if different:
+                raise OtherRunError(
+                    f"{self._checkpoint} is of another run ({', '.join(different)} differ): use another folder"
+                )
             for i, variable in enumerate(self._variables()):
                 variable.assign(saved[f"v{i}"])
             self.step = int(saved["step"])

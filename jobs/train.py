@@ -1,0 +1,275 @@
+"""`relume train`: makes a model folder from photographs; killed and called again, it goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import logging
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs import recipes
+from jobs.command_line import ExitCode, UsageError, run_job
+from pipeline.flags import FlagParser, check, option, parse_flags
+
+if TYPE_CHECKING:
+    from model.photos import Photo
+    from model.training import Progress, Recipe, Run
+
+_DESCRIPTION = """Trains a model on pristine photographs, which are harmed on the fly, and writes it as
+a model folder. The same command again goes on with a run that was stopped."""
+
+_EPILOG = """what --output holds:
+  model/             the model, for --model of the other commands
+  model-STEP/        the model so far, where --max_minutes were over
+  checkpoint.npz     the state of the run
+  tensorboard/       scalars and pictures: tensorboard --logdir OUTPUT
+  preview.png        a few pieces: JPEG, restored, pristine
+
+examples:
+  relume train --recipe jpeg_s --data photos --output run --validation others
+  relume train --recipe jpeg_s --init model --data photos --output tuned --steps 2000
+
+exit codes: 0 done, 2 wrong usage, 7 stopped by an error,
+  10 --max_minutes are over, 11 another process trains in --output"""
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+INIT_RATE = 0.1
+"""Factor on the recipe's learning rate for a run that starts from a trained model: a full rate would first undo it."""
+
+_PREVIEW_SECONDS = 300.0
+
+_log = logging.getLogger("jobs.train")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that can be told to `relume train`; each field is a flag.
+
+    Raises:
+        UsageError: from the constructor, where a value is not allowed.
+    """
+
+    recipe: str = option("What is trained, and how.", group="What", choices=recipes.NAMES)
+    data: str = option(
+        "Pristine photographs: a folder, a folder prepared by TFDS, or tfds:NAME[:SPLIT] for any TFDS data set with an "
+        "image feature. They are held in memory, 3 bytes a pixel.",
+        group="What",
+        metavar="DIR|tfds:NAME",
+    )
+    output: str = option("The folder of the run.", group="What", metavar="DIR")
+    validation: str | None = option(
+        "A folder of other photographs: the model is measured on them, and they are previewed.",
+        group="What",
+        default=None,
+        metavar="DIR",
+    )
+    init: str | None = option(
+        "A model folder to start from, of the recipe's size; the learning rate is then a tenth of the recipe's.",
+        group="How",
+        default=None,
+        metavar="DIR",
+    )
+    steps: int | None = option("Instead of the recipe's.", group="How", default=None, low=1)
+    learning_rate: float | None = option("Instead of the recipe's.", group="How", default=None, low=1e-7, high=1)
+    seed: int | None = option("Instead of the recipe's.", group="How", default=None, low=0, high=2**31)
+    max_minutes: float | None = option(
+        "Stops training after so long, and writes the model so far.", group="How", default=None, low=0
+    )
+    precision: str = option(
+        "Of the layers; auto takes bfloat16 where the processor is built for it.",
+        group="How",
+        default="auto",
+        choices=PRECISIONS,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.data.startswith("tfds:") and not Path(self.data).is_dir():
+            raise UsageError(f"--data must be a folder that exists, or tfds:NAME, got {self.data}")
+        if self.validation is not None and not Path(self.validation).is_dir():
+            raise UsageError(f"--validation must be a folder that exists, got {self.validation}")
+        output = Path(self.output)
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"--output must be a folder, got {self.output}")
+        if output.is_dir() and any(output.iterdir()) and not (output / "lock").exists():
+            raise UsageError(f"--output must be new, empty, or the folder of a run to go on with, got {self.output}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns an `ExitCode`."""
+    return run_job("train", _train, argv)
+
+
+def _train(argv: list[str]) -> int:
+    parser = FlagParser(
+        TrainConfig,
+        prog="relume train",
+        usage="--recipe NAME --data DIR --output DIR [flags]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    config = parse_flags(TrainConfig, parser, argv)
+    _choose_backend()
+    from model import training
+    from model.photos import PhotoError, read_folder, read_source
+
+    precision = training.set_precision(config.precision)
+    training.use_all_devices()
+    recipe, init = _recipe(config)
+    try:
+        shown = read_folder(Path(config.validation)) if config.validation else []
+        photos = read_source(config.data)
+    except PhotoError as error:
+        raise UsageError(str(error)) from error
+    folder = Path(config.output)
+    run = training.Run(recipe, photos, folder, init=init)
+    _log.info("%s: %d photographs, %s parameters, %s", recipe.name, len(photos), f"{run.parameters:,}", precision)
+    try:
+        finished = run.train(_reporter(run, shown or photos), config.max_minutes or math.inf)
+    except training.OtherRunError as error:
+        raise UsageError(f"--output: {error}") from error
+    except training.BusyError as error:
+        print(f"relume train: {error}", file=sys.stderr)
+        return ExitCode.BUSY
+    target = folder / ("model" if finished else f"model-{run.step}")
+    summary: dict[str, Any] = {"step": run.step, "steps": recipe.steps, "finished": finished}
+    if not target.exists():
+        if not training.can_export():
+            print(
+                "relume train: a model folder is written by TensorFlow: run the same command where it is installed",
+                file=sys.stderr,
+            )
+            return ExitCode.DONE if finished else ExitCode.TIME_CAP
+        _export(run, photos, target, Path(config.validation) if config.validation else None)
+    print(json.dumps({**summary, "model": str(target)}))
+    return ExitCode.DONE if finished else ExitCode.TIME_CAP
+
+
+def _choose_backend() -> None:
+    """Names Keras's backend before it is imported: TensorFlow where it is installed, for it alone can export."""
+    backend = "tensorflow" if importlib.util.find_spec("tensorflow") else "jax"
+    os.environ.setdefault("KERAS_BACKEND", backend)
+    # Errors only: that TensorFlow starts is no news.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _recipe(config: TrainConfig) -> tuple[Recipe, list[Any] | None]:
+    """The recipe with what the flags change of it, and the weights to start from."""
+    from model import contract, exporting
+
+    recipe = recipes.load(config.recipe)
+    init = None
+    rate = config.learning_rate or recipe.learning_rate
+    if config.init is not None:
+        try:
+            network, _ = exporting.load_network(Path(config.init))
+        except contract.ModelError as error:
+            raise UsageError(f"--init: {error}") from error
+        if network.config != recipe.network:
+            raise UsageError(f"--init {config.init} is of another size than recipe {config.recipe}")
+        init = network.get_weights()
+        rate = config.learning_rate or INIT_RATE * recipe.learning_rate
+    steps = config.steps or recipe.steps
+    changed = dataclasses.replace(
+        recipe,
+        steps=steps,
+        learning_rate=rate,
+        final_rate=min(rate, recipe.final_rate),
+        warm_up=min(recipe.warm_up, steps // 5),
+        seed=recipe.seed if config.seed is None else config.seed,
+    )
+    return changed, init
+
+
+def _reporter(run: Run, shown: Sequence[Photo]) -> Callable[[Progress], None]:
+    """What is done after each checkpoint: a line in the log, scalars, and now and then a preview."""
+    from model.event_log import EventLog
+    from model.preview import preview
+
+    events = EventLog(run.folder / "tensorboard")
+    next_preview = 0.0
+
+    def report(progress: Progress) -> None:
+        nonlocal next_preview
+        _log.info(
+            "step %d of %d, loss %.4f, %.3g steps/s, %s left",
+            progress.step,
+            progress.steps,
+            progress.loss,
+            1 / progress.seconds_per_step,
+            _duration(progress.minutes_left),
+        )
+        scalars = {"loss": progress.loss, "learning_rate": progress.rate, "steps/s": 1 / progress.seconds_per_step}
+        events.scalars(progress.step, scalars)
+        if time.monotonic() >= next_preview or progress.step == progress.steps:
+            next_preview = time.monotonic() + _PREVIEW_SECONDS
+            with run.averaged() as network:
+                gains, picture = preview(network, shown)
+            events.scalars(progress.step, gains)
+            events.picture(progress.step, "JPEG, restored, pristine", picture)
+            _write_picture(run.folder / "preview.png", picture)
+            _log.info("preview: %s dB over the JPEG", ", ".join(f"{k[5:]} {v:+.2f}" for k, v in gains.items()))
+
+    return report
+
+
+def _duration(minutes: float) -> str:
+    return (
+        f"{minutes / 60:.1f} h" if minutes >= 120 else f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s"
+    )
+
+
+def _write_picture(path: Path, pixels: Any) -> None:
+    from PIL import Image
+
+    draft = path.with_suffix(".draft")
+    Image.fromarray(pixels).save(draft, "PNG")
+    draft.replace(path)
+
+
+def _export(run: Run, photos: Sequence[Photo], target: Path, validation: Path | None) -> None:
+    """Writes the model folder, with a card and scores that were measured on the exported program itself."""
+    from model import card, exporting
+    from model.restorer import Restorer
+
+    recipe = run.recipe
+    about: dict[str, Any] = {
+        "name": recipe.name.replace("_", "-"),
+        "recipe": dataclasses.asdict(recipe),
+        "data": {
+            "photos": len(photos),
+            "megapixels": round(sum(photo.pixels[..., 0].size for photo in photos) / 1e6, 3),
+            "fingerprint": run.pictures,
+        },
+    }
+    weights = run.averaged_weights()
+    measured = None
+    if validation is not None:
+        with tempfile.TemporaryDirectory(dir=run.folder, prefix=".measure-") as scratch:
+            draft = Path(scratch) / "model"
+            exporting.export(recipe.network, weights, draft, **about, scores={}, card="")
+            _log.info("measuring on %s", validation)
+            measured = card.measure(Restorer.load(draft), validation)
+    text = card.text(
+        **about,
+        steps=(run.step, recipe.steps),
+        measured=measured,
+        parameters=run.parameters,
+        macs_per_pixel=recipe.network.macs_per_pixel,
+    )
+    scores = measured.as_json() if measured else {}
+    agreed = exporting.export(recipe.network, weights, target, **about, scores=scores, card=text)
+    _log.info("wrote %s, digest %s", target, agreed.digest[:12])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""A run is a function of its recipe, pictures and first weights, whatever happens on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from jobs import recipes
+from model import deconvnet, training
+from model.deconvnet import DeconvNet
+from model.degradation import Degradation
+from model.photos import Photo
+from model.training import Phase, Progress, Recipe, Run
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+RECIPE = dataclasses.replace(recipes.load("smoke"), steps=6, warm_up=2)
+
+
+@pytest.fixture(scope="module")
+def photos(photo: Array) -> list[Photo]:
+    return [Photo("a.png", photo), Photo("b.png", photo[:90, ::-1].copy())]
+
+
+def nothing(_: Progress) -> None:
+    pass
+
+
+def trained(run: Run, report: Callable[[Progress], None] = nothing, **options: Any) -> list[Array]:
+    run.train(report, **options)
+    return [np.array(v) for v in run.network.get_weights()] + run.averaged_weights()
+
+
+class StopError(Exception):
+    """Ends a run from within, as a kill would: nothing after the last checkpoint is kept."""
+
+
+@pytest.fixture(scope="module")
+def whole(photos: list[Photo], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Array]]:
+    """A run that nothing disturbed: its folder and its weights."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, trained(Run(RECIPE, photos, folder))
+
+
+def test_a_run_that_is_stopped_between_two_phases_ends_with_the_same_weights(
+    whole: tuple[Path, list[Array]], photos: list[Photo], tmp_path: Path
+) -> None:
+    def stop(_: Progress) -> None:
+        raise StopError
+
+    with pytest.raises(StopError):
+        Run(RECIPE, photos, tmp_path, checkpoint_seconds=0).train(stop)
+    with np.load(tmp_path / "checkpoint.npz") as saved:
+        assert int(saved["step"]) == 4
+    parts = trained(Run(RECIPE, photos, tmp_path))
+
+    for a, b in zip(whole[1], parts, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_how_often_checkpoints_are_written_changes_nothing(photos: list[Photo], tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, steps=16, phases=(Phase(1.0, 16, 2, squared=False),))
+    steps: list[int] = []
+
+    rare = trained(Run(recipe, photos, tmp_path / "rare"))
+    often = trained(Run(recipe, photos, tmp_path / "often", checkpoint_seconds=0), lambda p: steps.append(p.step))
+
+    assert steps[-6:] == [11, 12, 13, 14, 15, 16]
+    for a, b in zip(rare, often, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_run_does_nothing_more(whole: tuple[Path, list[Array]], photos: list[Photo], tmp_path: Path) -> None:
+    calls: list[Progress] = []
+
+    again = Run(RECIPE, photos, shutil.copytree(whole[0], tmp_path / "copy"))
+    weights = trained(again, calls.append)
+
+    assert not calls
+    assert again.step == 6
+    for a, b in zip(whole[1], weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_another_seed_gives_other_weights(photos: list[Photo], tmp_path: Path) -> None:
+    first, same, other = (
+        Run(dataclasses.replace(RECIPE, seed=seed), photos, tmp_path).network.get_weights() for seed in (1, 1, 2)
+    )
+
+    assert all((a == b).all() for a, b in zip(first, same, strict=True))
+    assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("what", ["recipe", "pictures", "init"])
+def test_a_checkpoint_of_another_run_is_refused(
+    what: str, whole: tuple[Path, list[Array]], photos: list[Photo], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(whole[0], tmp_path / "copy")
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e-4) if what == "recipe" else RECIPE
+    other = photos[:1] if what == "pictures" else photos
+    init = deconvnet.build(RECIPE.network).get_weights() if what == "init" else None
+
+    with pytest.raises(training.OtherRunError, match=rf"another run \({what} differ\): use another folder"):
+        Run(recipe, other, folder, init=init).train(nothing)
+
+
+def test_two_processes_do_not_train_in_one_folder(photos: list[Photo], tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        with pytest.raises(training.BusyError, match="another process"):
+            Run(RECIPE, photos, tmp_path).train(nothing)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_spares_the_checkpoint(photos: list[Photo], tmp_path: Path) -> None:
+    init = deconvnet.build(RECIPE.network).get_weights()
+    init[0][0, 0, 0, 0] = np.nan
+
+    with pytest.raises(training.TrainingError, match=r"the loss is nan between steps 0 and 4.*learning rate below"):
+        Run(RECIPE, photos, tmp_path, init=init).train(nothing)
+
+    assert not (tmp_path / "checkpoint.npz").exists()
+
+
+def test_no_time_left_means_that_the_end_is_not_reached(photos: list[Photo], tmp_path: Path) -> None:
+    run = Run(RECIPE, photos, tmp_path)
+
+    assert not run.train(nothing, max_minutes=0)
+    assert run.step == 0
+    for a, b in zip(run.averaged_weights(), run.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_average_stands_in_for_the_weights_and_goes_again(
+    whole: tuple[Path, list[Array]], photos: list[Photo], tmp_path: Path
+) -> None:
+    run = Run(RECIPE, photos, shutil.copytree(whole[0], tmp_path / "copy"))
+    run.train(nothing)
+    before = [np.array(v) for v in run.network.get_weights()]
+
+    with run.averaged() as network:
+        inside = [np.array(v) for v in network.get_weights()]
+
+    for a, b in zip(inside, run.averaged_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(before, run.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(before, inside, strict=True))
+
+
+def test_the_average_follows_the_weights_by_its_momentum(photos: list[Photo], tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, steps=12, ema=0.75, phases=(Phase(1.0, 16, 2, squared=True),))
+    run = Run(recipe, photos, tmp_path, checkpoint_seconds=0)
+    seen: list[tuple[Array, Array]] = []
+
+    def look(_: Progress) -> None:
+        seen.append((np.array(run.network.get_weights()[0]), np.array(run.averaged_weights()[0])))
+
+    run.train(look)
+
+    (_, before), (weights, after) = seen[-2:]
+    np.testing.assert_allclose(after, 0.75 * before + 0.25 * weights, rtol=1e-5, atol=1e-8)
+
+
+def test_the_rate_warms_up_and_falls_to_its_end() -> None:
+    recipe = dataclasses.replace(RECIPE, steps=100, warm_up=10, learning_rate=1e-2, final_rate=1e-4)
+    optimizer = training.new_optimizer(recipe)
+    rates = []
+    for step in (0, 10, 55, 100):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+
+    assert rates == pytest.approx([1e-3, 1e-2, (1e-2 + 1e-4) / 2, 1e-4], rel=1e-4)
+
+
+def test_training_brings_the_loss_down(photos: list[Photo], tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, steps=120, phases=(Phase(1.0, 16, 8, squared=True),), learning_rate=1e-2)
+    losses: list[float] = []
+
+    Run(recipe, photos, tmp_path).train(lambda progress: losses.append(progress.loss))
+
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("ends", "steps", "message"),
+    [((0.5,), 5, "phases must rise to 1"), ((0.7, 0.3, 1.0), 5, "must rise"), ((1.0,), 0, "steps must be at least 1")],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(ends: tuple[float, ...], steps: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recipe("x", RECIPE.network, Degradation(), tuple(Phase(end, 16, 1, squared=False) for end in ends), steps)
+
+
+def test_phases_end_where_their_shares_say() -> None:
+    recipe = dataclasses.replace(RECIPE, steps=10)
+
+    assert [recipe.phase_at(step)[0].squared for step in range(10)] == [False] * 6 + [True] * 4
+    assert recipe.phase_at(5)[1] == 6
+    with pytest.raises(ValueError, match="step must be below 10"):
+        recipe.phase_at(10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipes.NAMES)
+def test_every_recipe_takes_a_step(name: str, photos: list[Photo], tmp_path: Path) -> None:
+    recipe = recipes.load(name)
+    assert recipe.name == name
+    # The network of the recipe, on patches and batches that a test can afford.
+    small = tuple(dataclasses.replace(phase, patch=16, batch=1) for phase in recipe.phases)
+
+    run = Run(dataclasses.replace(recipe, steps=1, phases=small), photos, tmp_path)
+
+    assert run.train(nothing)
+
+
+def test_precision_is_of_the_layers_and_not_of_the_weights() -> None:
+    try:
+        assert training.set_precision("bfloat16") == "mixed_bfloat16"
+        network = deconvnet.build(RECIPE.network)
+        assert network.stem.compute_dtype == "bfloat16"
+        assert network.tail.compute_dtype == "float32"
+        assert all(v.dtype == "float32" for v in network.variables)
+        assert training.set_precision("auto") in ("mixed_bfloat16", "float32")
+    finally:
+        training.set_precision("float32")
+    assert isinstance(network, DeconvNet)
+    assert keras.config.dtype_policy().name == "float32"
