@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 
@@ -77,8 +78,20 @@ def read(data: bytes) -> Picture:
     return Picture((Page(pixels, alpha, Metadata(icc, clean_exif, xmp, not_kept=names(thumbnails, small))),))
 
 
-def write(pixels: Pixels, alpha: Pixels | None, metadata: Metadata) -> bytes:
-    """Encodes 8-bit pixels at quality 95, 4:4:4, with profile, EXIF and XMP."""
+def write(pixels: Pixels, alpha: Pixels | None, metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
+    """Encodes 8-bit pixels at quality 95, 4:4:4, with profile, EXIF and XMP.
+
+    Returns:
+        The file, and what it lacks: `exif` where that is broken, for the encoder looks into it.
+    """
+    lacks: tuple[str, ...] = ()
+    if metadata.exif:
+        try:
+            parsed = PilImage.Exif()
+            parsed.load(metadata.exif)
+            parsed.tobytes()
+        except Exception:  # Pillow raises what it stumbles over: SyntaxError, struct.error, KeyError, ...
+            metadata, lacks = dataclasses.replace(metadata, exif=None), ("exif",)
     whole = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
     options = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
     stream = io.BytesIO()
@@ -91,4 +104,4 @@ def write(pixels: Pixels, alpha: Pixels | None, metadata: Metadata) -> bytes:
         max_threads=1,
         **{name: value for name, value in options.items() if value},
     )
-    return stream.getvalue()
+    return stream.getvalue(), lacks

@@ -100,7 +100,7 @@ def probe(data: bytes) -> Header:
         DamagedImageError: if the header makes no sense.
     """
     name = sniff(data)
-    return _typed(lambda: READERS[name].probe(data))
+    return typed(lambda: READERS[name].probe(data))
 
 
 def decode(file: File, limits: Limits) -> Image:
@@ -133,11 +133,11 @@ def picture_of(data: bytes, limits: Limits) -> tuple[str, Picture]:
     if header.keep:
         raise KeepAsIs(header.keep, header.format, header.size)
     limits.check_pixels(header)
-    picture = _typed(lambda: READERS[header.format].read(data))
+    if header.format == "jpeg" and typed(lambda: jpeg.has_more_behind(data)):
+        raise KeepAsIs("multi-picture", header.format, header.size)
+    picture = typed(lambda: READERS[header.format].read(data))
     if not picture.pages or picture.pages[0].pixels.shape[:2] != (header.height, header.width):
         raise DamagedImageError("the pixels are not of the size that the header says")
-    if header.format == "jpeg" and _typed(lambda: jpeg.has_more_behind(data)):
-        raise KeepAsIs("multi-picture", header.format, header.size)
     return header.format, picture
 
 
@@ -159,7 +159,7 @@ def decode_message(request: Mapping[str, Any], parts: Sequence[bytes]) -> tuple[
     return {"format": name, "picture": fields}, arrays
 
 
-def _typed(read: Callable[[], T]) -> T:
+def typed(read: Callable[[], T]) -> T:
     """Runs a reader, and takes whatever it trips over for damage.
 
     The libraries raise nearly every built-in exception on broken bytes (Pillow `SyntaxError`, tifffile `KeyError`,

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.codec import avif, bmp, ifd, jp2, jpeg, png, tiff, webp
-from pipeline.codec.decoding import READERS
+from pipeline.codec.decoding import READERS, typed
 from pipeline.codec.header import names
 from pipeline.elements import Image, Metadata, Page, Pixels
+from pipeline.failures import DamagedImageError, UnsupportedImageError
 
 FORMS = ("same", "png", "webp-lossless", "tiff")
 """What `--format` may ask for."""
@@ -84,17 +85,20 @@ def decode_again(image: Image, pages: tuple[Pixels, ...], output: Output, form: 
         One array for each page, shaped and typed as `pages`.
 
     Raises:
-        RuntimeError: if the file is not what was asked for: a mistake of ours.
+        UnsupportedImageError: if that is not what was encoded, as where an odd tag misleads the decoder.
     """
-    seen = READERS[output.format].read(output.data).pages
+    try:
+        seen = typed(lambda: READERS[output.format].read(output.data)).pages
+    except DamagedImageError as error:
+        raise UnsupportedImageError(f"as {output.format} it cannot be read back: {error}") from error
     again = tuple(_as(page.pixels, wanted) for page, wanted in zip(seen, pages, strict=True))
     for number, (page, wanted, source) in enumerate(zip(again, pages, image.pages, strict=True)):
         if (page.shape, page.dtype) != (wanted.shape, wanted.dtype):
-            raise RuntimeError(f"page {number} was written as {page.shape} {page.dtype}, not {wanted.shape}")
+            raise UnsupportedImageError(f"page {number} was written as {page.shape} {page.dtype}, not {wanted.shape}")
         if is_lossless(image, form, number) and not np.array_equal(page, wanted):
-            raise RuntimeError(f"page {number} of a lossless {output.format} came back different")
+            raise UnsupportedImageError(f"page {number} of a lossless {output.format} came back different")
         if source.alpha is not None and seen[number].alpha is None:
-            raise RuntimeError(f"page {number} lost its alpha in {output.format}")
+            raise UnsupportedImageError(f"page {number} lost its alpha in {output.format}")
     return again
 
 
@@ -154,7 +158,7 @@ def _same_jp2(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
 
 def _same_avif(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
     page = image.pages[0]
-    return Written(avif.write(pages[0], page.alpha, page.metadata))
+    return Written(*avif.write(pages[0], page.alpha, page.metadata))
 
 
 def _other_png(image: Image, pages: tuple[Pixels, ...]) -> Written:

@@ -17,6 +17,8 @@ NESTED = (EXIF, GPS, INTEROP)
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 MAX_DIRECTORIES = 65_536
+SLACK = 2**26
+"""Bytes by which all values together may exceed four times the file, where pages share them; more is an attack."""
 
 
 class DirectoryError(ValueError):
@@ -128,6 +130,7 @@ def read_directory(data: bytes, layout: Layout, at: int, depth: int = 0) -> tupl
         raise DirectoryError(f"a directory of {count} entries at {at} in {len(data)} bytes")
     entries: dict[int, Entry] = {}
     nested: dict[int, Directory] = {}
+    total = 0
     for place in range(number, end, layout.entry.size):
         tag, kind, values, inline = layout.entry.unpack_from(data, place)
         if kind not in SIZES:
@@ -136,6 +139,9 @@ def read_directory(data: bytes, layout: Layout, at: int, depth: int = 0) -> tupl
         start = layout.offset.unpack(inline)[0] if size > len(inline) else place + layout.entry.size - len(inline)
         if start + size > len(data):
             raise DirectoryError(f"tag {tag}: {size} bytes at {start} in {len(data)} bytes")
+        total += size
+        if total > len(data):
+            raise DirectoryError(f"a directory whose values overlap: {total} bytes in {len(data)}")
         entry = Entry(kind, values, bytes(data[start : start + size]))
         if tag in NESTED and depth < 3 and kind in (4, 13, 16, 18) and values == 1:
             (target,) = struct.unpack(layout.order + INTEGERS[kind], entry.value)
@@ -150,12 +156,15 @@ def read_chain(data: bytes) -> tuple[Layout, Iterator[Directory]]:
     layout, first = read_layout(data)
 
     def directories() -> Iterator[Directory]:
-        at, seen = first, set[int]()
+        at, seen, total = first, set[int](), 0
         while at:
             if at in seen or len(seen) >= MAX_DIRECTORIES:
                 raise DirectoryError(f"the chain of directories returns to {at}")
             seen.add(at)
             directory, at = read_directory(data, layout, at)
+            total += sum(len(entry.value) for entry in directory.entries.values())
+            if total > 4 * len(data) + SLACK:
+                raise DirectoryError(f"{len(seen)} directories that share {total} bytes")
             yield directory
 
     return layout, directories()

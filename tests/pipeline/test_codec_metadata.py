@@ -105,7 +105,7 @@ def full_jpeg() -> bytes:
         (0xE2, b"ICC_PROFILE\0\2\2" + PROFILE[100:]),
         (0xED, b"Photoshop 3.0\0" + resource(0x0404, IPTC) + resource(0x03ED, bytes(16)) + resource(0x040C, THUMBNAIL)),
         (0xEC, b"Ducky\0\1\2"),
-        (0xEB, b"JP\0\1 a signature over bytes that change"),
+        (0xEB, b"JP\0\1\0\0\0\1" + struct.pack(">I", 42) + b"jumb" + b"a signature over bytes that change"),
         (0xFE, b"from the attic"),
     )
 

@@ -241,6 +241,37 @@ def test_a_killed_worker_leaves_no_orphan(decoders: ModuleType, tmp_path: Path, 
     assert ends_within(guarded, 4)
 
 
+@pytest.mark.slow
+def test_workers_of_several_processes_have_guarded_ones_of_their_own(decoders: ModuleType, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", BEAM], capture_output=True, text=True, timeout=120, check=True, env=environment
+    )
+
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert sorted(int(number) for number, _, _ in lines) == list(range(40))
+    assert len({guarded for _, _, guarded in lines}) >= len({worker for _, worker, _ in lines}) > 0
+    for guarded in {guarded for _, _, guarded in lines}:
+        assert ends_within(int(guarded), 5)
+
+
+BEAM = """
+import os
+import apache_beam as beam
+import hostile_decoders
+from apache_beam.options.pipeline_options import PipelineOptions
+from pipeline.guard import Guard
+guard = Guard()
+def ask(number):
+    fields, _ = guard(hostile_decoders.echo, {"number": number}, [])
+    os.write(1, f"{fields['number']} {os.getpid()} {fields['pid']}\\n".encode())  # one write, one line
+flags = ["--direct_running_mode=multi_processing", "--direct_num_workers=2", "--runner=FnApiRunner"]
+if __name__ == "__main__":
+    with beam.Pipeline(options=PipelineOptions(flags)) as root:
+        root | beam.Create(range(40)) | beam.Reshuffle() | beam.Map(ask)
+"""
+
 FORKER = """
 import os, sys
 sys.path[:0] = sys.argv[1:3]
