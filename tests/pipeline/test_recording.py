@@ -293,6 +293,23 @@ def test_a_source_changed_and_changed_back_is_restored_each_time(tmp_path: Path)
     assert outcomes(output.uri, "3") == {"a.jpg": "restored"}
 
 
+def test_a_receipt_left_from_before_a_change_is_written_anew_when_the_source_is_changed_back(tmp_path: Path) -> None:
+    output = Disk(tmp_path / "out")
+    source, target = open_storage(str(tmp_path / "in")), open_storage(output.uri)
+    write_image(judged(version="1"), source, target, make_run())
+    old = output.contents("_relume/")
+    write_image(judged(data=b"new", version="2"), source, target, make_run())
+    for name, data in old.items():  # as where a run was killed before it could delete it
+        output.put(name, data)
+    inexact = Judged(judged().file, RESTORED, b"restored by another device", *_rest(judged()))
+
+    write_image(inexact, source, target, make_run())
+
+    assert output.get("a/b.jpg") == b"restored by another device"
+    said = receipts(output)["a/b.jpg"]
+    assert (said["source"]["version"], said["output"]["size"]) == ("1", 26)
+
+
 def test_in_the_cloud_an_older_version_does_not_replace_a_newer_one(gcs: GcsTwin) -> None:
     source, output = Bucket(gcs, "source"), Bucket(gcs, "target")
     target = open_storage(output.uri)

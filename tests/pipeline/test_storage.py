@@ -562,6 +562,20 @@ def test_in_the_cloud_a_broken_answer_is_completed_and_checked(gcs: GcsTwin, buc
     gcs.faults.assert_all_fired()
 
 
+@pytest.mark.parametrize("faults", [FaultPlan(), FaultPlan(Fault("truncate", "read"))], ids=["whole", "in-parts"])
+def test_in_the_cloud_bytes_that_are_not_those_of_their_checksum_are_unreadable(
+    faults: FaultPlan, gcs: GcsTwin, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.cloud.store.crc32c", lambda data: "AAAAAA==")
+    bucket.put("a.jpg", os.urandom(1000))
+    (listed,) = open_storage(bucket.uri).list()
+    gcs.faults = faults
+
+    with pytest.raises(UnreadableError):
+        open_storage(bucket.uri).read(listed, LIMIT)
+    gcs.faults.assert_all_fired()
+
+
 def test_in_the_cloud_a_replacement_whose_answer_was_lost_is_done(gcs: GcsTwin, bucket: Bucket) -> None:
     storage = open_storage(bucket.uri)
     bucket.put("a.jpg", b"old")
