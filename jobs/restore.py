@@ -56,7 +56,7 @@ def _restore(argv: list[str]) -> int:
         _print_survey(found)
         return ExitCode.DONE
     options = _options(beam_flags)
-    recording.check_recipe(config.output, digest, settings)
+    recording.check_recipe(config.output, digest, settings, replace=config.replace)
     survey.write_plan(found, config.output, run)
     with _progress(config.output, found.pending):
         _run(plan, options)

@@ -131,6 +131,12 @@ class RestoreConfig:
     tolerate: int = option(
         "Images that may fail before the job itself counts as failed.", group="How to run", default=0, low=0
     )
+    replace: bool = option(
+        "Makes an output of another model or other settings again: each of its images is replaced if its receipt "
+        "proves that Relume wrote it; all else stays.",
+        group="How to run",
+        default=False,
+    )
     dry_run: bool = option("List and count what would be done, and write nothing.", group="How to run", default=False)
     run_id: str = option(
         "Name of the run's folder below _relume/runs.",

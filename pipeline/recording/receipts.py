@@ -343,7 +343,7 @@ def check_recipe(target_uri: str, digest: str, settings: Mapping[str, Any], *, r
         return
     if not replace or standing is None:
         raise UsageError(
-            f"output {target_uri} was made with recipe {known}, this run has {digest}: "
+            f"--output {target_uri} was made with recipe {known}, this run has {digest}: "
             "give another output, or --replace to make all of it again"
         )
     target.replace(standing, data, content_type="application/json", attempt=digest)

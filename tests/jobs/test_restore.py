@@ -158,6 +158,18 @@ def test_another_recipe_on_the_same_output_is_refused_with_both_digests(
     assert recipe in capsys.readouterr().err
     assert outputs(tmp_path / "out") == before
 
+    mine = tmp_path / "out" / "a b" / "1.jpg"
+    mine.write_bytes(b"edited by hand")
+    code = restore.main(command(archive, tmp_path / "out", tiny_model, "--strength", "0.5", "--replace"))
+
+    # The note and the edited file fail; the others are made again.
+    assert code == 1
+    line = last_line(capsys.readouterr().out)
+    assert (line["failed"], line["skipped"]) == (2, 0)
+    assert mine.read_bytes() == b"edited by hand"
+    again = outputs(tmp_path / "out")
+    assert any(again[name] != before[name] for name in ("a b/0.jpg", "a b/2.jpg"))
+
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_is_finished_by_the_next(archive: Path, tmp_path: Path, tiny_model: Path) -> None:
