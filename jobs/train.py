@@ -133,8 +133,9 @@ def _train(argv: list[str]) -> int:
     folder = Path(config.output)
     run = training.Run(recipe, photos, folder, init=init)
     _log.info("%s: %d photographs, %s parameters, %s", recipe.name, len(photos), f"{run.parameters:,}", precision)
+    minutes = math.inf if config.max_minutes is None else config.max_minutes
     try:
-        finished = run.train(_reporter(run, shown or photos), config.max_minutes or math.inf)
+        finished = run.train(_reporter(run, shown or photos), minutes)
     except training.OtherRunError as error:
         raise UsageError(f"--output: {error}") from error
     except training.BusyError as error:

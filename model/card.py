@@ -48,8 +48,8 @@ class Measured:
 
         return {
             "pictures": self.pictures,
-            evaluation.PROTOCOLS[False]: [plain(row) for row in self.grey],
-            evaluation.PROTOCOLS[True]: [plain(row) for row in self.colour],
+            "grey": {"protocol": evaluation.PROTOCOLS[False], "rows": [plain(row) for row in self.grey]},
+            "colour": {"protocol": evaluation.PROTOCOLS[True], "rows": [plain(row) for row in self.colour]},
             "quality_error": {"without_header": self.quality_error[0], "with_header": self.quality_error[1]},
         }
 

@@ -1,0 +1,39 @@
+"""A look at a network in training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from model import deconvnet
+from model.deconvnet import DeconvNetConfig
+from model.degradation import compress
+from model.photos import Photo
+from model.preview import QUALITIES, preview
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def test_a_new_network_shows_the_jpeg_itself_and_gains_nothing(photo: Array) -> None:
+    network = deconvnet.build(DeconvNetConfig((4, 4, 4), (0, 0, 1, 0, 0), head=4))
+    small = photo[:50, :60]
+
+    gains, shown = preview(network, [Photo("a", photo), Photo("b", small)])
+
+    middle = np.ascontiguousarray(photo[37:165, 94:222])
+    assert list(gains) == [f"gain_q{quality}" for quality in QUALITIES]
+    assert all(abs(gain) < 0.01 for gain in gains.values())
+    assert shown.shape == (256, 384, 3)
+    np.testing.assert_array_equal(shown[:128, :128], compress(middle, QUALITIES[0])[0])
+    np.testing.assert_array_equal(shown[:128, 256:], middle)
+    assert np.abs(shown[:, 128:256].astype(int) - shown[:, :128]).max() <= 1
+
+
+def test_many_pictures_are_looked_at_in_a_few_pieces_evenly_spread(photo: Array) -> None:
+    network = deconvnet.build(DeconvNetConfig((4, 4, 4), (0, 0, 0, 0, 0), head=4))
+    photos = [Photo(str(i), np.full((128, 128, 3), 10 * i, np.uint8)) for i in range(12)]
+
+    _, shown = preview(network, photos)
+
+    assert shown[::128, -1, 0].tolist() == [0, 20, 40, 60, 80, 100]
