@@ -7,6 +7,7 @@ import io
 import struct
 
 import numpy as np
+from PIL import AvifImagePlugin
 from PIL import Image as PilImage
 
 from pipeline.codec import exif
@@ -16,6 +17,9 @@ from pipeline.elements import Metadata, Page, Pixels
 from pipeline.failures import DamagedImageError
 
 QUALITY = 95
+
+# Workers are as many as cores already, and each thread would take its stack from the guard's memory limit.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def brands(data: bytes) -> set[bytes]:

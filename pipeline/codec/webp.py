@@ -15,6 +15,9 @@ from pipeline.elements import Metadata, Page, Pixels
 from pipeline.failures import DamagedImageError
 
 QUALITY = 95
+LOSSLESS_EFFORT = 20
+"""0..100; 50 took two thirds more time on photographs, for files 0.4 % smaller."""
+
 ANIMATION, XMP, EXIF, ALPHA, ICC = 0x02, 0x04, 0x08, 0x10, 0x20
 MAX_SIDE = 16_383
 PICTURE = (b"VP8 ", b"VP8L", b"ALPH", b"VP8X")
@@ -106,7 +109,7 @@ def write(pixels: Pixels, alpha: Pixels | None, metadata: Metadata, lossless: bo
     whole = colours if alpha is None else np.concatenate([colours, alpha[..., None]], axis=2)
     bare = io.BytesIO()
     PilImage.fromarray(np.ascontiguousarray(whole)).save(
-        bare, "WEBP", lossless=lossless, quality=50 if lossless else QUALITY, method=4, exact=True
+        bare, "WEBP", lossless=lossless, quality=LOSSLESS_EFFORT if lossless else QUALITY, method=4, exact=True
     )
     kept = [(kind, content) for kind, content in chunks(bare.getvalue()) if kind != b"VP8X"]
     flags = ALPHA if alpha is not None else 0

@@ -30,7 +30,7 @@ from pipeline.codec import (
 from pipeline.codec.header import Picture
 from pipeline.codec.message import pack, unpack
 from pipeline.elements import Damage, Image, Restoration
-from pipeline.failures import ImageError, TooLargeError, TooManyPixelsError
+from pipeline.failures import DamagedImageError, ImageError, TooLargeError, TooManyPixelsError
 from pipeline.guard import Guard, stop_idle
 from tests.pipeline.picture_files import (
     COLOUR,
@@ -305,6 +305,15 @@ ARITHMETIC = bytes.fromhex(
     "080c0a0c0c0b0a0b0b0d0e12100d0e110e0b0b1016101113141515150c0f171816141812141514ffc9000b08001000100101"
     "1100ffcc000600101005ffda0008010100003f00ff00dc1be1af10267bfb2b8165f7f643fe9fed325d56e3ffd9"
 )
+
+
+@pytest.mark.parametrize("name", ["jpeg 4:2:0", "jpeg progressive", "png rgb", "webp lossy", "bmp rgb"])
+def test_a_file_that_lacks_its_last_bytes_alone_is_damaged(name: str) -> None:
+    data = restorable(name)
+
+    for end in (len(data) - 2, len(data) - 1):
+        with pytest.raises(DamagedImageError):
+            decode(of(data[:end]), Limits())
 
 
 def test_an_arithmetic_jpeg_is_read() -> None:

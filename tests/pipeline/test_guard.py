@@ -296,6 +296,38 @@ def test_a_forked_worker_starts_a_process_of_its_own(decoders: ModuleType, tmp_p
     assert (done.stdout.split(), done.stderr) == (["True", "True"], "")
 
 
+PARENT_OF_A_LINGERER = """
+import os, sys, time
+sys.path[:0] = sys.argv[1:3]
+import hostile_decoders
+from pipeline.guard import Guard
+print(Guard()(hostile_decoders.echo, {}, [])[0]["pid"], flush=True)
+lingerer = os.fork()
+if lingerer == 0:
+    os.close(1)
+    os.close(2)
+    time.sleep(600)
+print(lingerer, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_fork_that_outlives_the_worker_does_not_keep_its_process_alive(decoders: ModuleType, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PARENT_OF_A_LINGERER, str(ROOT), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    guarded, lingerer = map(int, done.stdout.split())
+
+    try:
+        assert ends_within(guarded, 3)
+        assert is_alive(lingerer)
+    finally:
+        os.kill(lingerer, signal.SIGKILL)
+
+
 def test_an_interpreter_that_cannot_start_the_process_says_why(
     decoders: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
