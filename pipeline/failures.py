@@ -7,11 +7,12 @@ stops the run.
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
-
-import apache_beam as beam
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pipeline.elements import DeadLetter, ImageRef
+
+if TYPE_CHECKING:  # the guard's processes import this module and must start fast
+    import apache_beam as beam
 
 
 class ImageError(Exception):
