@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("jobs.train", "train a model from photographs"),
     "evaluate": ("jobs.evaluate", "measure a model on photographs"),
     "report": ("jobs.report", "make the report page of a run again"),
+    "verify": ("jobs.verify", "hold the receipts of an output against its objects"),
+    "why": ("jobs.why", "tell what was done with one image and why"),
 }
 """Each command: the module whose `main(argv) -> int` it calls, and its line in the help."""
 
