@@ -164,10 +164,12 @@ def test_clean_patches_are_not_harmed_or_hardly(region: Array) -> None:
 def test_other_harm_is_in_the_target_too(region: Array) -> None:
     frame = (region_side(PATCH) - PATCH) // 2
     for sample in drawn(region, dataclasses.replace(ALWAYS_JPEG, other_share=1.0, quality=(90, 90)), 12):
-        original = region[frame:-frame, frame:-frame]
-        harm = metrics.psnr(sample.pristine, original)
-        assert harm < 40
-        assert metrics.psnr(sample.degraded, sample.pristine) > metrics.psnr(sample.degraded, original)
+        # Of luma: halving the chroma takes noise away again.
+        original, pristine, degraded = map(
+            metrics.luma, (region[frame:-frame, frame:-frame], sample.pristine, sample.degraded)
+        )
+        assert metrics.psnr(pristine, original) < 40
+        assert metrics.psnr(degraded, pristine) > metrics.psnr(degraded, original)
 
 
 def test_the_region_is_left_as_it_was(region: Array) -> None:
