@@ -127,7 +127,8 @@ def _holds(target: str, pages: Sequence[Pixels]) -> bool:
 
 
 def _same_jpeg(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
-    return Written(jpeg.write(pages[0], image.file.data, bool(dict(image.encoding)["progressive"])))
+    progressive = bool(dict(image.encoding)["progressive"])
+    return Written(jpeg.write(pages[0], image.file.data, progressive, image.quantization))
 
 
 def _same_png(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:

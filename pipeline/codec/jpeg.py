@@ -19,6 +19,10 @@ from pipeline.failures import DamagedImageError, UnsupportedImageError
 QUALITY = 95
 """Of what is written: with 4:4:4 its own loss stays below what a restoration gains."""
 
+FINE_QUALITY, FINE_FROM = 98, 76
+"""Of what is written for a source of at least that quality: the steps of 95 are as wide as half the source's bins, and
+a coefficient that they move leaves its bin (of twelve sources of quality 88 the gate refused all at 95, one at 98)."""
+
 SOI, EOI, SOS, APP0, APP1, APP2, APP11, APP13, APP14, COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xFE
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended and progressive, by Huffman or arithmetic coding
 OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}  # lossless and hierarchical
@@ -276,19 +280,20 @@ def carried(parts: Layout, data: bytes) -> tuple[tuple[Segment, ...], tuple[str,
     return tuple(kept), names(dropped)
 
 
-def write(pixels: Pixels, source: bytes, progressive: bool) -> bytes:
+def write(pixels: Pixels, source: bytes, progressive: bool, tables: Tables | None = None) -> bytes:
     """Encodes new pixels with the segments of the JPEG that they were restored from.
 
     Args:
         pixels: `(height, width, 1 or 3)` uint8, at most 65,500 a side.
         source: the old file.
         progressive: whether the new one is.
+        tables: the old file's, or None.
     """
     import cv2  # late: it costs the guard's processes 40 MB and they never encode
 
     # Pillow sizes a buffer by guess and fails on noise ("Suspension not allowed here"); OpenCV's grows.
     settings = {
-        cv2.IMWRITE_JPEG_QUALITY: QUALITY,
+        cv2.IMWRITE_JPEG_QUALITY: FINE_QUALITY if (quality(tables) or 0) >= FINE_FROM else QUALITY,
         cv2.IMWRITE_JPEG_OPTIMIZE: 1,
         cv2.IMWRITE_JPEG_PROGRESSIVE: int(progressive),
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,

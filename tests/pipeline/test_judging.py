@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import scipy.fft
+from PIL import Image as PilImage
 
 from model.degradation import compress
+from pipeline.codec import Limits
 from pipeline.elements import Damage, Encoded, File, Image, ImageRef, Page, Restoration
 from pipeline.judging import Gate, block_drift, judge, measure, outside_bins
 
@@ -37,20 +40,29 @@ def pair(photo: Array) -> tuple[Array, Array]:
     return decoded[..., None], tables
 
 
+def blocks(plane: Array) -> Array:
+    rows, cols = plane.shape
+    cut = (plane.astype(np.float32) - 128).reshape(rows // 8, 8, cols // 8, 8).transpose(0, 2, 1, 3)
+    return scipy.fft.dctn(cut, axes=(2, 3), norm="ortho")
+
+
+def pixels_of(coefficients: Array) -> Array:
+    rows, cols = coefficients.shape[:2]
+    cut = scipy.fft.idctn(coefficients, axes=(2, 3), norm="ortho").transpose(0, 2, 1, 3)
+    return np.clip(np.rint(cut.reshape(rows * 8, cols * 8) + 128), 0, 255).astype(np.uint8)[..., None]
+
+
 def smoothed(decoded: Array, tables: Array) -> Array:
     """A mild deblocking whose luma is put back into the bins, in plain NumPy."""
     soft = cv2.GaussianBlur(decoded[..., 0].astype(np.float32), (0, 0), 0.6)
+    middle = np.rint(blocks(decoded[..., 0]) / tables[0]) * tables[0]
+    return pixels_of(np.clip(blocks(soft), middle - 0.375 * tables[0], middle + 0.375 * tables[0]))
 
-    def blocks(plane: Array) -> Array:
-        rows, cols = plane.shape
-        cut = (plane - 128).reshape(rows // 8, 8, cols // 8, 8).transpose(0, 2, 1, 3)
-        return scipy.fft.dctn(cut, axes=(2, 3), norm="ortho")
 
-    steps = tables[0]
-    middle = np.rint(blocks(decoded[..., 0].astype(np.float32)) / steps) * steps
-    inside = np.clip(blocks(soft), middle - 0.375 * steps, middle + 0.375 * steps)
-    plane = scipy.fft.idctn(inside, axes=(2, 3), norm="ortho").transpose(0, 2, 1, 3).reshape(decoded.shape[:2]) + 128
-    return np.clip(np.rint(plane), 0, 255).astype(np.uint8)[..., None]
+def anywhere_in_the_bins(decoded: Array, tables: Array) -> Array:
+    """A picture whose coefficients lie anywhere in their bins, an eighth of a step from the ends."""
+    middle = np.rint(blocks(decoded[..., 0]) / tables[0]) * tables[0]
+    return pixels_of(middle + np.random.default_rng(1).uniform(-0.375, 0.375, middle.shape) * tables[0])
 
 
 def test_a_better_picture_in_its_bins_replaces_its_input(pair: tuple[Array, Array]) -> None:
@@ -151,3 +163,24 @@ def test_a_reference_of_another_size_is_not_compared(pair: tuple[Array, Array]) 
 
     assert measure(decoded, decoded[:8], 50.0).psnr is None
     assert measure(decoded, decoded, None).quality is None
+
+
+@pytest.mark.parametrize("quality", [50, 75, 88])
+def test_writing_a_jpeg_again_leaves_its_coefficients_in_their_bins(pair: tuple[Array, Array], quality: int) -> None:
+    """What is written lies in its bins up to the margin: what falls out is the writer's doing alone."""
+    from pipeline.codec import decode, jpeg_quality
+    from pipeline.codec.transforms import encode_restoration
+
+    plane = pair[0][..., 0]
+    buffer = io.BytesIO()
+    PilImage.fromarray(plane).save(buffer, "JPEG", quality=quality)
+    data = buffer.getvalue()
+    file = File(ImageRef("a.jpg", len(data), "1"), data, "", "")
+    image = decode(file, Limits(max_bytes=10**6, max_pixels=10**6))
+    assert jpeg_quality(image.quantization) == quality
+    assert image.quantization is not None
+
+    restored = anywhere_in_the_bins(image.pages[0].pixels, image.quantization)
+    written = encode_restoration(Restoration(image, (restored,), DAMAGE), "same").pages[0]
+
+    assert outside_bins(written, image.pages[0].pixels, image.quantization[0]) <= Gate().outside_bins
