@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.spool import Content, Spool
+
 Pixels = np.ndarray[Any, np.dtype[Any]]
 """`(height, width, channels)` uint8 or uint16; 1 grey or 3 RGB channels, full range, in the file's own profile."""
 
@@ -44,6 +46,29 @@ class File:
     data: bytes
     crc32c: str
     sha256: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LargeFile:
+    """The bytes of one object that are too many to be held.
+
+    Attributes:
+        ref: which object, at which version.
+        spool: all of it.
+    """
+
+    ref: ImageRef
+    spool: Spool
+
+    @property
+    def crc32c(self) -> str:
+        """As in `File`."""
+        return self.spool.crc32c
+
+    @property
+    def sha256(self) -> str:
+        """As in `File`."""
+        return self.spool.sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,9 +271,9 @@ class Judged:
         kept_metadata, not_kept: short names of what the output has and lacks of the source's metadata.
     """
 
-    file: File
+    file: File | LargeFile
     verdict: Verdict
-    data: bytes
+    data: Content
     format: str
     output_format: str
     suffix: str

@@ -16,6 +16,7 @@ from apache_beam.metrics import Metrics
 from pipeline import names
 from pipeline.elements import DeadLetter, ImageRef, Judged, Row
 from pipeline.failures import ChangedError, ConflictError, Failed, ImageError, Outcome
+from pipeline.spool import HELD_BYTES, Content, Spool
 from pipeline.storage import CloudStorage, Created, Storage, UsageError, crc32c_of, open_storage
 
 RECEIPT_FORMAT = 1
@@ -201,8 +202,9 @@ def write_image(judged: Judged, source: Storage, target: Storage, run: RunInfo) 
     return _row(judged, output)
 
 
-def _output(target: Storage, name: str, data: bytes) -> Output:
-    return Output(name, target.address(name), len(data), crc32c_of(data), hashlib.sha256(data).hexdigest())
+def _output(target: Storage, name: str, data: Content) -> Output:
+    sha256 = data.sha256 if isinstance(data, Spool) else hashlib.sha256(data).hexdigest()
+    return Output(name, target.address(name), len(data), crc32c_of(data), sha256)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +220,7 @@ def _standing(target: Storage, name: str, sizes: Iterable[int] | None = None) ->
     ref = target.stat(name)
     if ref is None or (sizes is not None and ref.size not in sizes):
         raise ConflictError(f"{target.address(name)} is not ours; left as it is")
-    file = target.read(ref, ref.size)
+    file = target.read(ref, ref.size) if ref.size <= HELD_BYTES else target.fetch(ref, ref.size)
     return _Standing(ref, Output(name, target.address(name), ref.size, file.crc32c, file.sha256))
 
 

@@ -6,14 +6,20 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from pipeline import names
-from pipeline.elements import File, ImageRef
+from pipeline.elements import File, ImageRef, LargeFile
 from pipeline.failures import BadNameError, ChangedError, ConflictError, MissingError, TooLargeError, UnreadableError
 from pipeline.flags import UsageError
+from pipeline.spool import CHUNK_BYTES, Content, Spool
 from pipeline.storage.interface import Created, Storage, crc32c_of, make_file
+
+_F = TypeVar("_F", File, LargeFile)
+
+_UPLOAD_CHUNK_BYTES = 8 * CHUNK_BYTES
+"""Of a session that uploads a spool; the client holds one of them in memory."""
 
 _ATTEMPT = "relume-attempt"
 """Custom metadata of an object in Cloud Storage: whose it is, so that a write whose answer was lost is known again."""
@@ -67,6 +73,16 @@ class CloudStorage(Storage):
         return self._ref(blob) if blob else None
 
     def read(self, ref: ImageRef, max_bytes: int) -> File:
+        return self._download(ref, max_bytes, lambda blob, how: make_file(ref, blob.download_as_bytes(**how)))
+
+    def fetch(self, ref: ImageRef, max_bytes: int) -> LargeFile:
+        def download(blob: Any, how: dict[str, Any]) -> LargeFile:
+            return LargeFile(ref, Spool.written_by(lambda stream: blob.download_to_file(stream, **how)))
+
+        return self._download(ref, max_bytes, download)
+
+    def _download(self, ref: ImageRef, max_bytes: int, download: Callable[[Any, dict[str, Any]], _F]) -> _F:
+        """Reads one object by a way of calling the client."""
         from google.api_core import exceptions
         from google.cloud.storage.exceptions import DataCorruption
 
@@ -75,9 +91,10 @@ class CloudStorage(Storage):
         if ref.size > max_bytes:
             raise TooLargeError(f"{ref.size} bytes, over the limit of {max_bytes}")
         blob = self._blob(ref.name)
+        # Raw: an object stored with gzip encoding comes as its checksum says, not unpacked on the way.
+        how = {"if_generation_match": int(ref.version), "raw_download": True, "checksum": "crc32c"}
         try:
-            # Raw: an object stored with gzip encoding comes as its checksum says, not unpacked on the way.
-            data = blob.download_as_bytes(if_generation_match=int(ref.version), raw_download=True, checksum="crc32c")
+            file = download(blob, how)
         except exceptions.NotFound as error:
             raise MissingError("is gone since the archive was listed") from error
         except exceptions.PreconditionFailed as error:
@@ -86,7 +103,6 @@ class CloudStorage(Storage):
             raise UnreadableError(f"this account may not read it: {error.message}") from error
         except DataCorruption as error:
             raise UnreadableError("its bytes are not those of its checksum") from error
-        file = make_file(ref, data)
         # The client checks a whole answer only, not one that it put together from ranges after a break.
         if blob.crc32c != file.crc32c:
             raise UnreadableError(f"its bytes have CRC32C {file.crc32c}, storage says {blob.crc32c}")
@@ -100,7 +116,7 @@ class CloudStorage(Storage):
         except exceptions.NotFound:
             return None
 
-    def create(self, name: str, data: bytes, *, content_type: str, attempt: str) -> Created:
+    def create(self, name: str, data: Content, *, content_type: str, attempt: str) -> Created:
         from google.api_core import exceptions
 
         names.check_name(name)
@@ -118,7 +134,7 @@ class CloudStorage(Storage):
             f"{self.address(name)} comes and goes while it is to be written: is something deleting there?"
         )
 
-    def replace(self, ref: ImageRef, data: bytes, *, content_type: str, attempt: str) -> None:
+    def replace(self, ref: ImageRef, data: Content, *, content_type: str, attempt: str) -> None:
         from google.api_core import exceptions
 
         try:
@@ -175,16 +191,21 @@ class CloudStorage(Storage):
     def _ref(self, blob: Any) -> ImageRef:
         return ImageRef(blob.name.removeprefix(self.prefix), blob.size, str(blob.generation))
 
-    def _upload(self, name: str, data: bytes, content_type: str, attempt: str, if_generation_match: int) -> None:
+    def _upload(self, name: str, data: Content, content_type: str, attempt: str, if_generation_match: int) -> None:
         blob = self._blob(name)
         blob.metadata = {_ATTEMPT: attempt}
-        blob.upload_from_string(data, content_type, if_generation_match=if_generation_match, checksum="crc32c")
+        how = {"content_type": content_type, "if_generation_match": if_generation_match, "checksum": "crc32c"}
+        if isinstance(data, Spool):
+            blob.chunk_size = _UPLOAD_CHUNK_BYTES
+            blob.upload_from_file(data.stream, rewind=True, size=data.size, **how)
+        else:
+            blob.upload_from_string(data, **how)
 
 
 _TRIES = 3
 
 
-def _classify(stored: Any, data: bytes, attempt: str) -> Created:
+def _classify(stored: Any, data: Content, attempt: str) -> Created:
     """Says what an object that stands in the way is, from its metadata alone."""
     if (stored.metadata or {}).get(_ATTEMPT) == attempt:
         return Created.ALREADY_MINE

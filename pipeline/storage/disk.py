@@ -9,15 +9,18 @@ import logging
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline import names
-from pipeline.elements import File, ImageRef
+from pipeline.elements import File, ImageRef, LargeFile
 from pipeline.failures import BadNameError, ChangedError, ConflictError, MissingError, TooLargeError, UnreadableError
 from pipeline.flags import UsageError
+from pipeline.spool import CHUNK_BYTES, Content, Spool, chunks_of
 from pipeline.storage.interface import Created, Storage, make_file
+
+_C = TypeVar("_C", bytes, Spool)
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,6 +88,14 @@ class LocalStorage(Storage):
             return None
 
     def read(self, ref: ImageRef, max_bytes: int) -> File:
+        return make_file(ref, self._whole(ref, max_bytes, _read_at_most))
+
+    def fetch(self, ref: ImageRef, max_bytes: int) -> LargeFile:
+        spool = self._whole(ref, max_bytes, lambda file, size: Spool.written_by(lambda to: _copy(file, to, size)))
+        return LargeFile(ref, spool)
+
+    def _whole(self, ref: ImageRef, max_bytes: int, take: Callable[[Any, int], _C]) -> _C:
+        """Takes all of one version out of its file by a function of the open file and of a size, at most one more."""
         if not ref.version:
             raise MissingError("was not there when the archive was listed")
         try:
@@ -96,7 +107,7 @@ class LocalStorage(Storage):
                     raise ChangedError(f"was version {ref.version} when listed, is {_version(before)} now")
                 if before.st_size > max_bytes:
                     raise TooLargeError(f"{before.st_size} bytes, over the limit of {max_bytes}")
-                data = _read_at_most(file, before.st_size + 1)
+                data = take(file, before.st_size + 1)
                 after = os.fstat(handle)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingError("is gone since the archive was listed") from error
@@ -106,7 +117,7 @@ class LocalStorage(Storage):
             raise
         if _version(after) != ref.version or len(data) != before.st_size:
             raise ChangedError(f"was written to while it was read as version {ref.version}")
-        return make_file(ref, data)
+        return data
 
     def read_small(self, name: str) -> bytes | None:
         try:
@@ -114,7 +125,7 @@ class LocalStorage(Storage):
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def create(self, name: str, data: bytes, *, content_type: str, attempt: str) -> Created:
+    def create(self, name: str, data: Content, *, content_type: str, attempt: str) -> Created:
         path = self._path(name)
         with self._writing(path), _opened_folder(path.parent) as folder:
             try:
@@ -127,7 +138,7 @@ class LocalStorage(Storage):
             os.fsync(folder)
         return how
 
-    def replace(self, ref: ImageRef, data: bytes, *, content_type: str, attempt: str) -> None:
+    def replace(self, ref: ImageRef, data: Content, *, content_type: str, attempt: str) -> None:
         path = self._path(ref.name)
         with self._writing(path), _opened_folder(path.parent) as folder:
             with _temporary(folder, data) as temporary:
@@ -224,6 +235,13 @@ def _read_at_most(file: Any, size: int) -> bytes:
     return b"".join(parts)
 
 
+def _copy(file: Any, to: Any, size: int) -> None:
+    """Copies from an unbuffered file until `size` bytes or its end."""
+    while size > 0 and (part := file.read(min(size, CHUNK_BYTES))):
+        to.write(part)
+        size -= len(part)
+
+
 def _make_folder(folder: Path) -> None:
     """Makes a folder and those above it, each durable in its parent before anything is put into it."""
     if folder.is_dir():
@@ -243,14 +261,15 @@ def _opened_folder(folder: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def _write_all(handle: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(handle, left) :]
+def _write_all(handle: int, data: Content) -> None:
+    for chunk in chunks_of(data):
+        left = memoryview(chunk)
+        while left:
+            left = left[os.write(handle, left) :]
     os.fsync(handle)
 
 
-def _link_new(folder: int, path: Path, data: bytes) -> None:
+def _link_new(folder: int, path: Path, data: Content) -> None:
     """Gives data a name that nothing has yet: `FileExistsError` where something has.
 
     A file without a name vanishes with its process, so that a run killed at any moment leaves nothing behind; where a
@@ -276,7 +295,7 @@ def _link_new(folder: int, path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _temporary(folder: int, data: bytes) -> Iterator[str]:
+def _temporary(folder: int, data: Content) -> Iterator[str]:
     """Keeps data in a named file of its own in the folder; what still has that name in the end is removed."""
     name = f"{_TEMPORARY}{uuid.uuid4().hex}.tmp"
     handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
@@ -291,10 +310,13 @@ def _temporary(folder: int, data: bytes) -> Iterator[str]:
             os.unlink(name, dir_fd=folder)
 
 
-def _holds(path: Path, data: bytes) -> bool:
+def _holds(path: Path, data: Content) -> bool:
     """Says whether a plain file at `path` holds exactly these bytes."""
     try:
         info = path.lstat()
-        return stat.S_ISREG(info.st_mode) and info.st_size == len(data) and path.read_bytes() == data
+        if not stat.S_ISREG(info.st_mode) or info.st_size != len(data):
+            return False
+        with path.open("rb") as file:
+            return all(file.read(len(chunk)) == chunk for chunk in chunks_of(data))
     except FileNotFoundError:
         return False

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import google_crc32c
 
-from pipeline.elements import File, ImageRef
+from pipeline.elements import File, ImageRef, LargeFile
+from pipeline.spool import Content, Spool
 
 
 class Created(enum.Enum):
@@ -34,8 +35,10 @@ def make_file(ref: ImageRef, data: bytes) -> File:
     return File(ref, data, crc32c_of(data), hashlib.sha256(data).hexdigest())
 
 
-def crc32c_of(data: bytes) -> str:
+def crc32c_of(data: Content) -> str:
     """Computes CRC32C as Cloud Storage writes it: base64 of the big-endian value."""
+    if isinstance(data, Spool):
+        return data.crc32c
     return base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
 
 
@@ -76,11 +79,15 @@ class Storage(abc.ABC):
         """
 
     @abc.abstractmethod
+    def fetch(self, ref: ImageRef, max_bytes: int) -> LargeFile:
+        """Reads exactly the version that was listed to this machine's disk; raises as `read`."""
+
+    @abc.abstractmethod
     def read_small(self, name: str) -> bytes | None:
         """Reads an object of ours as it is now, a receipt or a recipe; None where there is none."""
 
     @abc.abstractmethod
-    def create(self, name: str, data: bytes, *, content_type: str, attempt: str) -> Created:
+    def create(self, name: str, data: Content, *, content_type: str, attempt: str) -> Created:
         """Creates an object, whole and durable, where none stands; what stands there already is left as it is.
 
         Args:
@@ -95,7 +102,7 @@ class Storage(abc.ABC):
         """
 
     @abc.abstractmethod
-    def replace(self, ref: ImageRef, data: bytes, *, content_type: str, attempt: str) -> None:
+    def replace(self, ref: ImageRef, data: Content, *, content_type: str, attempt: str) -> None:
         """Overwrites exactly this version of an object that is known to be ours.
 
         Raises:

@@ -28,6 +28,7 @@ from pipeline.failures import (
     TooLargeError,
     UnreadableError,
 )
+from pipeline.spool import Spool
 from pipeline.storage import Created, LocalStorage, ReadFiles, Storage, UsageError, open_storage
 from tests.cloud.faults import Fault, FaultPlan
 from tests.cloud.gcs import GcsTwin
@@ -222,6 +223,42 @@ def test_replacing_and_deleting_take_exactly_the_version_they_are_given(place: P
     storage.delete(second)
     storage.delete(second)
     assert place.names() == []
+
+
+def test_what_is_fetched_to_disk_is_what_is_read_and_refused_for_the_same_reasons(
+    place: Place, storage: Storage
+) -> None:
+    for name in ("good.tif", "changed.tif", "gone.tif"):
+        place.put(name, bytes(range(256)) * 50_000)
+    good, changed, gone = (found(storage, name) for name in ("good.tif", "changed.tif", "gone.tif"))
+    place.put("changed.tif", b"other")
+    place.remove("gone.tif")
+
+    fetched, read = storage.fetch(good, 1 << 30), storage.read(good, 1 << 30)
+
+    assert fetched.spool.whole() == read.data
+    assert (fetched.ref, fetched.crc32c, fetched.sha256) == (read.ref, read.crc32c, read.sha256)
+    for ref, most, error in ((changed, 1 << 30, ChangedError), (gone, 1 << 30, MissingError), (good, 9, TooLargeError)):
+        with pytest.raises(error):
+            storage.fetch(ref, most)
+
+
+def test_a_spool_is_created_once_and_replaced_by_version_as_bytes_are(place: Place, storage: Storage) -> None:
+    # Above 8 MiB the storage client uploads in a session, and above 32 MiB in several requests.
+    data = bytes(range(256)) * 160_000
+    spool = Spool.written_by(lambda stream: stream.write(data))
+    shorter = Spool.written_by(lambda stream: stream.write(data[:-1]))
+
+    how = storage.create("a/b.tif", spool, content_type="image/tiff", attempt="mine")
+    again = storage.create("a/b.tif", spool, content_type="image/tiff", attempt="another")
+    same = storage.create("a/b.tif", data, content_type="image/tiff", attempt="another")
+    other = storage.create("a/b.tif", shorter, content_type="image/tiff", attempt="another")
+
+    assert (how, again, same, other) == (Created.CREATED, Created.IDENTICAL, Created.IDENTICAL, Created.CONFLICT)
+    assert place.get("a/b.tif") == data
+    storage.replace(found(storage, "a/b.tif"), shorter, content_type="image/tiff", attempt="mine")
+    assert place.get("a/b.tif") == data[:-1]
+    assert [name for name in place.names() if not name.startswith("a/")] == []
 
 
 def test_a_storage_can_be_pickled_before_and_after_it_was_used(place: Place, storage: Storage) -> None:
