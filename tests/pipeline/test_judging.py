@@ -59,10 +59,10 @@ def smoothed(decoded: Array, tables: Array) -> Array:
     return pixels_of(np.clip(blocks(soft), middle - 0.375 * tables[0], middle + 0.375 * tables[0]))
 
 
-def anywhere_in_the_bins(decoded: Array, tables: Array) -> Array:
-    """A picture whose coefficients lie anywhere in their bins, an eighth of a step from the ends."""
+def at_the_ends_of_the_bins(decoded: Array, tables: Array) -> Array:
+    """A picture whose coefficients all lie where the projection stops: an eighth of a step from a bin's end."""
     middle = np.rint(blocks(decoded[..., 0]) / tables[0]) * tables[0]
-    return pixels_of(middle + np.random.default_rng(1).uniform(-0.375, 0.375, middle.shape) * tables[0])
+    return pixels_of(middle + np.random.default_rng(1).choice([-0.375, 0.375], middle.shape) * tables[0])
 
 
 def test_a_better_picture_in_its_bins_replaces_its_input(pair: tuple[Array, Array]) -> None:
@@ -165,7 +165,7 @@ def test_a_reference_of_another_size_is_not_compared(pair: tuple[Array, Array]) 
     assert measure(decoded, decoded, None).quality is None
 
 
-@pytest.mark.parametrize("quality", [50, 75, 88])
+@pytest.mark.parametrize("quality", [50, 75, 85])
 def test_writing_a_jpeg_again_leaves_its_coefficients_in_their_bins(pair: tuple[Array, Array], quality: int) -> None:
     """What is written lies in its bins up to the margin: what falls out is the writer's doing alone."""
     from pipeline.codec import decode, jpeg_quality
@@ -180,7 +180,7 @@ def test_writing_a_jpeg_again_leaves_its_coefficients_in_their_bins(pair: tuple[
     assert jpeg_quality(image.quantization) == quality
     assert image.quantization is not None
 
-    restored = anywhere_in_the_bins(image.pages[0].pixels, image.quantization)
+    restored = at_the_ends_of_the_bins(image.pages[0].pixels, image.quantization)
     written = encode_restoration(Restoration(image, (restored,), DAMAGE), "same").pages[0]
 
     assert outside_bins(written, image.pages[0].pixels, image.quantization[0]) <= Gate().outside_bins
