@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model import exporting
+from model.deconvnet import DeconvNetConfig
 from model.degradation import compress
 from model.restorer import Estimate, RestorationError, Restorer, Task
 
@@ -49,7 +49,7 @@ def test_a_halo_too_small_shows(restorer: Restorer, photo: Array) -> None:
 
 
 def test_the_contracts_halo_covers_the_receptive_field(restorer: Restorer) -> None:
-    config = exporting.DeconvNetConfig.from_json(restorer.contract.network)
+    config = DeconvNetConfig.from_json(restorer.contract.network)
     side, middle = 256, 128
     black, dotted = np.zeros((side, side, 3), np.uint8), np.zeros((side, side, 3), np.uint8)
     dotted[middle, middle] = 255
