@@ -23,6 +23,9 @@ _STUDIO_BLACK, _STUDIO_SPAN = 16.0, 219.0
 
 _SIGMA, _RADIUS = 1.5, 5
 
+WINDOW = 2 * _RADIUS + 1
+"""Side in pixels of the window of SSIM."""
+
 _FLAT = 0.1
 """Added to steps, in levels of 255: a flat picture, where a ratio of small numbers says nothing, comes out near 1."""
 
@@ -51,7 +54,7 @@ def luma(pixels: Array, *, studio: bool = False) -> Array:
 
 def psnr(pixels: Array, reference: Array) -> float:
     """Peak signal-to-noise ratio in dB, over all channels together; `inf` where the two are equal."""
-    return _decibel(_squared_error(pixels, reference), _peak(reference))
+    return decibel(_squared_error(pixels, reference), _peak(reference))
 
 
 def psnr_b(pixels: Array, reference: Array, *, origin: tuple[int, int] = (0, 0), published: bool = False) -> float:
@@ -77,7 +80,7 @@ def psnr_b(pixels: Array, reference: Array, *, origin: tuple[int, int] = (0, 0),
         weight = math.log2(BLOCK) / math.log2(min(planes.shape[:2]))
         effects = [_excess(planes[..., i], origin, published=published) for i in range(planes.shape[2])]
         effect = weight * float(np.mean(effects))
-    return _decibel(_squared_error(pixels, reference) + effect, _peak(reference))
+    return decibel(_squared_error(pixels, reference) + effect, _peak(reference))
 
 
 def ssim(pixels: Array, reference: Array) -> float:
@@ -103,16 +106,24 @@ def blockiness(pixels: Array, *, origin: tuple[int, int] = (0, 0)) -> float:
         pixels: RGB or grey.
         origin: row and column of a corner of a block.
     """
-    plane = luma(pixels).astype(np.float64) * (255.0 / _peak(pixels))
-    on, off, edges, others = _steps(plane, origin, np.abs)
+    return blockiness_of_steps(*steps(levels(pixels), origin, np.abs))
+
+
+def blockiness_of_steps(on: float, off: float, edges: int, others: int) -> float:
+    """The blockiness of a picture with these `steps`."""
     if not edges or not others:
         return 1.0
     return (on / edges + _FLAT) / (off / others + _FLAT)
 
 
+def levels(pixels: Array) -> Array:
+    """Luma in levels of 255: `(rows, cols)` float64."""
+    return luma(pixels).astype(np.float64) * (255.0 / _peak(pixels))
+
+
 def _excess(plane: Array, origin: tuple[int, int], *, published: bool) -> float:
     """How far the mean squared step over block edges is above that elsewhere, or 0."""
-    on, off, edges, others = _steps(plane.astype(np.float64), origin, np.square)
+    on, off, edges, others = steps(plane.astype(np.float64), origin, np.square)
     if published:
         rows, cols = plane.shape
         total = edges + others
@@ -123,25 +134,35 @@ def _excess(plane: Array, origin: tuple[int, int], *, published: bool) -> float:
     return max(0.0, on / edges - off / others)
 
 
-def _steps(plane: Array, origin: tuple[int, int], size: np.ufunc) -> tuple[float, float, int, int]:
+def steps(plane: Array, origin: tuple[int, int], size: np.ufunc) -> tuple[float, float, int, int]:
     """Steps between neighbours in both directions: their summed size on block edges and off them, and their numbers."""
     sums, counts = [0.0, 0.0], [0, 0]
     for axis in (0, 1):
-        steps = size(np.diff(plane, axis=axis)).sum(axis=1 - axis)
+        sizes = size(np.diff(plane, axis=axis)).sum(axis=1 - axis)
         # A step crosses an edge where the row or column that it leads into is the first of a block.
         on_edge = (np.arange(1, plane.shape[axis]) - origin[axis]) % BLOCK == 0
         for kind, places in enumerate((on_edge, ~on_edge)):
-            sums[kind] += float(steps[places].sum())
+            sums[kind] += float(sizes[places].sum())
             counts[kind] += int(places.sum()) * plane.shape[1 - axis]
     return sums[0], sums[1], counts[0], counts[1]
 
 
 def _ssim_of_planes(a: Array, b: Array, peak: float) -> float:
+    values = _similarity(a, b, peak)
+    whole = values[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
+    return float((whole if whole.size else values).mean())
+
+
+def similarities(a: Array, b: Array) -> Array:
+    """The SSIM of every window that lies wholly inside: `(rows - 10, cols - 10)` float64 of two planes of one type."""
+    return _similarity(a, b, _peak(b))[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
+
+
+def _similarity(a: Array, b: Array, peak: float) -> Array:
     a, b = a.astype(np.float64), b.astype(np.float64)
 
     def blur(plane: Array) -> Array:
-        side = 2 * _RADIUS + 1
-        return cv2.GaussianBlur(plane, (side, side), _SIGMA, borderType=cv2.BORDER_REFLECT)
+        return cv2.GaussianBlur(plane, (WINDOW, WINDOW), _SIGMA, borderType=cv2.BORDER_REFLECT)
 
     mean_a, mean_b = blur(a), blur(b)
     variances = blur(a * a + b * b) - mean_a**2 - mean_b**2
@@ -149,8 +170,7 @@ def _ssim_of_planes(a: Array, b: Array, peak: float) -> float:
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     values = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     values /= (mean_a**2 + mean_b**2 + c1) * (variances + c2)
-    whole = values[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
-    return float((whole if whole.size else values).mean())
+    return values
 
 
 def _squared_error(pixels: Array, reference: Array) -> float:
@@ -158,7 +178,8 @@ def _squared_error(pixels: Array, reference: Array) -> float:
     return float(np.mean(np.square(pixels.astype(np.float64) - reference.astype(np.float64))))
 
 
-def _decibel(error: float, peak: float) -> float:
+def decibel(error: float, peak: float) -> float:
+    """PSNR of a mean squared error; `inf` of none."""
     return 10 * math.log10(peak**2 / error) if error > 0 else math.inf
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from model import contract, tiling
+from model import bands, contract, tiling
+from model.bands import Band
 from model.contract import Contract, ModelError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -146,10 +147,17 @@ class Restorer:
         """
         found: list[Estimate] = []
         for pixels in images:
-            tiles = _sample(tiling.pad(_as_rgb8(pixels)))
-            logits = self._signatures["estimate"](pixels=_tensor(np.stack(tiles)))
-            found.append(self._combine(np.asarray(logits["classes"]), np.asarray(logits["regressions"])))
+            padded = tiling.pad(pixels)
+            places = sample_places(*pixels.shape[:2])
+            found.append(
+                self.estimate_pieces([padded[top : top + rows, left : left + cols] for top, left, rows, cols in places])
+            )
         return found
+
+    def estimate_pieces(self, pieces: Sequence[Array]) -> Estimate:
+        """Estimates the damage of one image from its pieces at `sample_places`, each padded where the image is."""
+        logits = self._signatures["estimate"](pixels=_tensor(np.stack([_as_rgb8(piece) for piece in pieces])))
+        return self._combine(np.asarray(logits["classes"]), np.asarray(logits["regressions"]))
 
     def restore(self, tasks: Sequence[Task]) -> list[Array]:
         """Restores images of any sizes together.
@@ -169,6 +177,39 @@ class Restorer:
             for place, task in enumerate(tasks)
             for tile in tiling.cut(tiling.pad(task.pixels), self.tile, self.halo)
         ]
+        return [
+            tiling.stitch(tiles, (task.pixels.shape[0], task.pixels.shape[1]))
+            for task, tiles in zip(tasks, self._restore_tiles(queue, tasks, estimates), strict=True)
+        ]
+
+    def bands(self, rows: int, cols: int, most_pixels: int) -> list[Band]:
+        """Parts an image into bands of its tiles; see `model.bands.bands`."""
+        return bands.bands(rows, cols, self.tile, self.halo, most_pixels)
+
+    def restore_band(self, task: Task, band: Band) -> Array:
+        """Restores a band of an image to exactly the pixels that it has in the whole image.
+
+        Args:
+            task: `pixels` are the rows that the band needs; `estimate` is of the whole image.
+            band: one of `bands`.
+
+        Returns:
+            The rows that the band paints.
+
+        Raises:
+            ValueError: without an estimate, or if the pixels are not those rows.
+            RestorationError: as `restore`.
+        """
+        if task.estimate is None:
+            raise ValueError("estimate must be that of the whole image, got None")
+        queue = [(0, tile) for tile in bands.cut(task.pixels, band, self.tile, self.halo)]
+        (tiles,) = self._restore_tiles(queue, [task], [task.estimate])
+        return bands.stitch(tiles, band, task.pixels.shape[1])
+
+    def _restore_tiles(
+        self, queue: list[tuple[int, tiling.Tile]], tasks: Sequence[Task], estimates: Sequence[Estimate]
+    ) -> list[list[tiling.Tile]]:
+        """Restores tiles, each beside the place of its task, and empties the queue; gives each task's tiles."""
         # Tiles of one shape and depth travel together; the order within a shape is that of the tasks.
         queue.sort(key=lambda item: (item[1].pixels.dtype.str, item[1].pixels.shape[:2]))
         done: list[list[tiling.Tile]] = [[] for _ in tasks]
@@ -186,10 +227,7 @@ class Restorer:
             del queue[: len(batch)]
             for (place, tile), pixels in zip(batch, restored, strict=True):
                 done[place].append(dataclasses.replace(tile, pixels=pixels))
-        return [
-            tiling.stitch(tiles, (task.pixels.shape[0], task.pixels.shape[1]))
-            for task, tiles in zip(tasks, done, strict=True)
-        ]
+        return done
 
     def _next_batch(self, queue: list[tuple[int, tiling.Tile]]) -> list[tuple[int, tiling.Tile]]:
         first = queue[0][1].pixels
@@ -278,15 +316,18 @@ def _as_rgb8(pixels: Array) -> Array:
     return _as_rgb(pixels)
 
 
-def _sample(pixels: Array) -> list[Array]:
-    """Equal pieces of a padded image, on the JPEG grid and evenly spread: the same ones every time."""
-    rows, cols = pixels.shape[:2]
+def sample_places(rows: int, cols: int) -> list[tuple[int, int, int, int]]:
+    """Equal pieces of an image after `tiling.pad`, on the JPEG grid and evenly spread: the same ones every time.
+
+    Args:
+        rows, cols: of the image before `tiling.pad`.
+
+    Returns:
+        Top, left, rows and columns of each.
+    """
+    rows, cols = rows + -rows % contract.STRIDE, cols + -cols % contract.STRIDE
     height, width = min(rows, SAMPLE_SIDE), min(cols, SAMPLE_SIDE)
-    return [
-        pixels[top : top + height, left : left + width]
-        for top in _spread(rows, height)
-        for left in _spread(cols, width)
-    ]
+    return [(top, left, height, width) for top in _spread(rows, height) for left in _spread(cols, width)]
 
 
 def _spread(size: int, side: int) -> list[int]:
