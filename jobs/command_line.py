@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "ExitCode", "UsageError", "main", "run_job"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("jobs.restore", "restore an archive of images into a copy of it"),
+    "prepare": ("jobs.prepare", "make a data set of photographs, for training"),
     "train": ("jobs.train", "train a model from photographs"),
     "evaluate": ("jobs.evaluate", "measure a model on photographs"),
     "report": ("jobs.report", "make the report page of a run again"),

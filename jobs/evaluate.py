@@ -62,7 +62,11 @@ class EvaluateConfig:
         UsageError: from the constructor, where a value is not allowed.
     """
 
-    images: str = option("A folder of pristine photographs.", group="What", metavar="DIR")
+    images: str = option(
+        "Pristine photographs: a folder, or the validation split of one that `relume prepare` made.",
+        group="What",
+        metavar="DIR",
+    )
     model: tuple[str, ...] = option(
         "A model folder; may be repeated. `none` measures no model.",
         group="What",
@@ -113,12 +117,9 @@ def _evaluate(argv: list[str]) -> int:
     methods = _methods(config, wanted)
     from model import evaluation, photos
 
-    folder = Path(config.images)
     try:
-        number = len(photos.find(folder))
-        pictures = evaluation.read_pictures(folder, colour=config.color, limit=config.limit)
-        total = min(number, config.limit or number) * sum(len(methods[each.task.name]) for each in wanted)
-        scores = list(_with_progress(evaluation.evaluate(pictures, wanted, methods), total))
+        pictures = evaluation.read_pictures(config.images, colour=config.color, limit=config.limit)
+        scores = list(_with_progress(evaluation.evaluate(pictures, wanted, methods)))
     except photos.PhotoError as error:
         raise UsageError(f"--images: {error}") from error
     if config.per_image is not None:
@@ -184,15 +185,15 @@ def _methods(config: EvaluateConfig, wanted: Sequence[Condition]) -> dict[str, l
     return methods
 
 
-def _with_progress(scores: Iterable[Score], total: int) -> Iterator[Score]:
-    start = last = time.monotonic()
-    for number, score in enumerate(scores, start=1):
+def _with_progress(scores: Iterable[Score]) -> Iterator[Score]:
+    last = time.monotonic()
+    images: set[str] = set()
+    for score in scores:
         yield score
-        now = time.monotonic()
-        if now - last >= _REPORT_SECONDS:
-            last = now
-            left = (now - start) / number * (total - number)
-            _LOG.info("%d of %d scores, %.0f s left", number, total, left)
+        images.add(score.image)
+        if time.monotonic() - last >= _REPORT_SECONDS:
+            last = time.monotonic()
+            _LOG.info("at image %d, %s", len(images), score.image)
 
 
 def _shown(rows: Sequence[Row], scores: Sequence[Score], config: EvaluateConfig, protocol: str) -> str:

@@ -67,7 +67,8 @@ class TrainConfig:
     )
     output: str = option("The folder of the run.", group="What", metavar="DIR")
     validation: str | None = option(
-        "A folder of other photographs: the model is measured on them, and they are previewed.",
+        "Other photographs: the model is measured on them, and they are previewed. A folder, or one prepared by TFDS, "
+        "of which the split `validation` is taken.",
         group="What",
         default=None,
         metavar="DIR",
@@ -120,13 +121,13 @@ def _train(argv: list[str]) -> int:
     config = parse_flags(TrainConfig, parser, argv)
     _choose_backend()
     from model import training
-    from model.photos import PhotoError, read_folder, read_source
+    from model.photos import PhotoError, read_source
 
     precision = training.set_precision(config.precision)
     training.use_all_devices()
     recipe, init = _recipe(config)
     try:
-        shown = read_folder(Path(config.validation)) if config.validation else []
+        shown = read_source(config.validation, "validation") if config.validation else []
         photos = read_source(config.data)
     except PhotoError as error:
         raise UsageError(str(error)) from error
@@ -150,7 +151,7 @@ def _train(argv: list[str]) -> int:
                 file=sys.stderr,
             )
             return ExitCode.DONE if finished else ExitCode.TIME_CAP
-        _export(run, photos, target, Path(config.validation) if config.validation else None)
+        _export(run, photos, target, config.validation)
     print(json.dumps({**summary, "model": str(target)}))
     return ExitCode.DONE if finished else ExitCode.TIME_CAP
 
@@ -237,7 +238,7 @@ def _write_picture(path: Path, pixels: Any) -> None:
     draft.replace(path)
 
 
-def _export(run: Run, photos: Sequence[Photo], target: Path, validation: Path | None) -> None:
+def _export(run: Run, photos: Sequence[Photo], target: Path, validation: str | None) -> None:
     """Writes the model folder, with a card and scores that were measured on the exported program itself."""
     from model import card, exporting
     from model.restorer import Restorer

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from model import evaluation
@@ -54,13 +53,12 @@ class Measured:
         }
 
 
-def measure(restorer: Any, folder: Path, limit: int | None = None) -> Measured:
-    """Measures a model on a folder of pristine pictures.
+def measure(restorer: Any, source: str) -> Measured:
+    """Measures a model on pristine pictures.
 
     Args:
         restorer: a `model.restorer.Restorer`.
-        folder: the pictures.
-        limit: at most so many, evenly spread.
+        source: of the pictures, as for `evaluation.read_pictures`.
 
     Raises:
         PhotoError: if there are none, or one cannot be read.
@@ -75,9 +73,9 @@ def measure(restorer: Any, folder: Path, limit: int | None = None) -> Measured:
                 evaluation.Baseline(first),
                 evaluation.Model(restorer.contract.name, restorer),
             ]
-        pictures = evaluation.read_pictures(folder, colour=colour, limit=limit)
+        pictures = evaluation.read_pictures(source, colour=colour)
         rows[colour] = tuple(evaluation.summarise(evaluation.evaluate(pictures, wanted, methods)))
-    errors = evaluation.quality_errors(restorer, evaluation.read_pictures(folder, colour=True, limit=limit), QUALITIES)
+    errors = evaluation.quality_errors(restorer, evaluation.read_pictures(source, colour=True), QUALITIES)
     return Measured(rows[False][0].images, rows[False], rows[True], errors)
 
 

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from PIL import Image
 from model import metrics, photos
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Item = TypeVar("Item")
 Level = tuple[float, ...]
 """How strongly a task harms: quality factors, or sigmas in grey levels and pixels."""
 
@@ -234,25 +235,32 @@ class Row:
     worst: tuple[str, ...]
 
 
-def read_pictures(folder: Path, *, colour: bool, limit: int | None = None) -> Iterator[Picture]:
-    """Reads the pictures below a folder one by one, in the order of their names.
+def read_pictures(source: str, *, colour: bool, limit: int | None = None) -> Iterator[Picture]:
+    """Reads pristine pictures, those of a folder one by one in the order of their names.
 
     Args:
-        folder: to look in.
+        source: a folder of pictures, or a data set as for `photos.read_source`, whose split `validation` is taken.
         colour: RGB rather than luma 16..235; grey files are grey either way.
         limit: at most so many, evenly spread.
 
     Raises:
         PhotoError: if there is none, or one cannot be read.
     """
-    paths = photos.find(folder)
-    if limit is not None and limit < len(paths):
-        paths = [paths[len(paths) * i // limit] for i in range(limit)]
-    for path in paths:
-        pixels = photos.read(path)
-        yield Picture(
-            path.relative_to(folder).as_posix(), pixels if colour else metrics.luma(pixels, studio=True)[..., None]
+    if photos.is_data_set(source):
+        found: Iterable[tuple[str, Array]] = (
+            (photo.name, photo.pixels) for photo in _spread(photos.read_source(source, "validation"), limit)
         )
+    else:
+        paths = _spread(photos.find(Path(source)), limit)
+        found = ((path.relative_to(source).as_posix(), photos.read(path)) for path in paths)
+    for name, pixels in found:
+        yield Picture(name, pixels if colour else metrics.luma(pixels, studio=True)[..., None])
+
+
+def _spread(items: Sequence[Item], limit: int | None) -> Sequence[Item]:
+    if limit is None or limit >= len(items):
+        return items
+    return [items[len(items) * i // limit] for i in range(limit)]
 
 
 def conditions(task: str, levels: Sequence[Level] = ()) -> list[Condition]:

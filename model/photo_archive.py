@@ -86,6 +86,12 @@ def prepare(folder: Path, data_dir: Path) -> Path:
     return Path(builder.data_dir)
 
 
+def sizes(prepared: Path) -> dict[str, int]:
+    """Pictures in each split of a prepared folder."""
+    splits = tfds.builder_from_directory(prepared).info.splits
+    return {name: int(splits[name].num_examples) for name in ("train", "validation") if name in splits}
+
+
 def split(folder: Path) -> dict[str, list[Path]]:
     """Which photographs are for `train` and which for `validation`; exact and near duplicates are left out.
 

@@ -99,6 +99,11 @@ def fingerprint(photos: Sequence[Photo]) -> str:
     return digest.hexdigest()
 
 
+def is_data_set(source: str) -> bool:
+    """Whether a source is a data set of TFDS, by its name or its prepared folder, and not a folder of pictures."""
+    return source.startswith("tfds:") or (Path(source) / "dataset_info.json").is_file()
+
+
 def read_source(source: str, split: str = "train") -> list[Photo]:
     """Reads pictures from wherever they are.
 
@@ -110,10 +115,8 @@ def read_source(source: str, split: str = "train") -> list[Photo]:
     Raises:
         PhotoError: if the pictures cannot be had.
     """
-    if not source.startswith("tfds:"):
-        folder = Path(source)
-        if not (folder / "dataset_info.json").is_file():
-            return read_folder(folder)
+    if not is_data_set(source):
+        return read_folder(Path(source))
     import tensorflow_datasets as tfds
 
     from model.photo_archive import read_tfds

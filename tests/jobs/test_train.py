@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -172,7 +173,7 @@ def test_tuning_on_odd_pictures_restores_them_better(tmp_path: Path) -> None:
     psnr = {}
     for name, folder in {"first": first, "tuned": tmp_path / "tuned" / "model"}.items():
         methods: list[evaluation.Method] = [evaluation.Model(name, Restorer.load(folder))]
-        pictures = evaluation.read_pictures(tmp_path / "others", colour=False)
+        pictures = evaluation.read_pictures(str(tmp_path / "others"), colour=False)
         scores = evaluation.evaluate(pictures, evaluation.conditions("jpeg", [(10,)]), {"jpeg": methods})
         psnr[name] = evaluation.summarise(scores)[0].psnr
     assert psnr["tuned"] > psnr["first"] + 0.3
@@ -208,6 +209,23 @@ def test_a_run_killed_twice_ends_with_the_weights_of_one_that_was_not(data: Path
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
     assert (whole / "model" / "weights.npz").read_bytes() == (parts / "model" / "weights.npz").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+def test_a_run_on_jax_and_two_devices_is_exported_by_tensorflow(data: Path, tmp_path: Path) -> None:
+    start = [sys.executable, "-m", "jobs.train", *command(data, tmp_path / "run", "--steps", "4")]
+    two = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    trained = subprocess.run(start, cwd=ROOT, env={**os.environ, **two}, capture_output=True, text=True, check=False)
+    before = (tmp_path / "run" / "checkpoint.npz").read_bytes()
+
+    code = train.main(command(data, tmp_path / "run", "--steps", "4"))
+
+    assert trained.returncode == ExitCode.DONE, trained.stderr
+    assert "a model folder is written by TensorFlow" in trained.stderr
+    assert code == ExitCode.DONE
+    assert (tmp_path / "run" / "checkpoint.npz").read_bytes() == before
+    assert (tmp_path / "run" / "model" / "model.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -203,8 +203,8 @@ def test_grey_files_are_taken_as_they_are_and_colour_becomes_luma_of_the_studio_
     Image.new("L", (8, 8), 255).save(tmp_path / "a.png")
     Image.new("RGB", (8, 8), (255, 255, 255)).save(tmp_path / "b.png")
 
-    grey = list(evaluation.read_pictures(tmp_path, colour=False))
-    colour = list(evaluation.read_pictures(tmp_path, colour=True))
+    grey = list(evaluation.read_pictures(str(tmp_path), colour=False))
+    colour = list(evaluation.read_pictures(str(tmp_path), colour=True))
 
     assert [(p.name, p.pixels.shape, int(p.pixels.max())) for p in grey] == [
         ("a.png", (8, 8, 1), 255),
@@ -217,6 +217,6 @@ def test_a_limit_takes_pictures_evenly_spread(tmp_path: Path) -> None:
     for number in range(6):
         Image.new("L", (8, 8)).save(tmp_path / f"{number}.png")
 
-    names = [p.name for p in evaluation.read_pictures(tmp_path, colour=False, limit=3)]
+    names = [p.name for p in evaluation.read_pictures(str(tmp_path), colour=False, limit=3)]
 
     assert names == ["0.png", "2.png", "4.png"]

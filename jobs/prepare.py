@@ -1,0 +1,63 @@
+"""`relume prepare`: makes a TFDS data set of photographs, split for training and validation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs.command_line import ExitCode, UsageError, run_job
+from pipeline.flags import FlagParser, check, option, parse_flags
+
+_DESCRIPTION = """Makes a data set of a folder of photographs, for `relume train --data`: lossless, with
+a split for validation that holds nothing that looks like a photograph for training."""
+
+_EPILOG = """example:
+  relume prepare --input photos --output datasets
+  relume train --recipe jpeg_s --data datasets/photo_archive/1.0.0 \\
+      --validation datasets/photo_archive/1.0.0 --output run"""
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareConfig:
+    """Everything that can be told to `relume prepare`; each field is a flag.
+
+    Raises:
+        UsageError: from the constructor, where a value is not allowed.
+    """
+
+    input: str = option("A folder of pristine photographs.", group="Where", metavar="DIR")
+    output: str = option("Where data sets are kept; it becomes photo_archive in there.", group="Where", metavar="DIR")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not Path(self.input).is_dir():
+            raise UsageError(f"--input must be a folder that exists, got {self.input}")
+        if (Path(self.output) / "photo_archive").exists():
+            raise UsageError(f"--output must not hold a photo_archive yet, got {self.output}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns an `ExitCode`."""
+    return run_job("prepare", _prepare, argv)
+
+
+def _prepare(argv: list[str]) -> int:
+    usage = "--input DIR --output DIR"
+    parser = FlagParser(PrepareConfig, prog="relume prepare", usage=usage, description=_DESCRIPTION, epilog=_EPILOG)
+    config = parse_flags(PrepareConfig, parser, argv)
+    from model import photo_archive
+    from model.photos import PhotoError
+
+    try:
+        prepared = photo_archive.prepare(Path(config.input), Path(config.output))
+    except PhotoError as error:
+        raise UsageError(f"--input: {error}") from error
+    print(json.dumps({"data": str(prepared), **photo_archive.sizes(prepared)}))
+    return ExitCode.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
