@@ -282,3 +282,14 @@ def test_help_comes_without_keras() -> None:
 
     assert done.returncode == 0, done.stderr
     assert "--recipe jpeg_l|jpeg_m|jpeg_s|smoke" in done.stdout
+
+
+@pytest.mark.parametrize("name", recipes.NAMES)
+def test_the_documentation_says_what_a_recipe_costs(name: str) -> None:
+    from model import deconvnet
+
+    network = recipes.load(name).network
+    parameters = deconvnet.build(network).count_params()
+
+    line = f"| `{name}` | {network.macs_per_pixel:,} | {parameters:,} | {network.halo} |"
+    assert line in (ROOT / "docs" / "training.md").read_text()
