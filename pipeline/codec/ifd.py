@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 EXIF, GPS, INTEROP = 34665, 34853, 40965
 NESTED = (EXIF, GPS, INTEROP)
@@ -19,6 +20,14 @@ INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17
 MAX_DIRECTORIES = 65_536
 SLACK = 2**26
 """Bytes by which all values together may exceed four times the file, where pages share them; more is an attack."""
+
+
+class Readable(Protocol):
+    """The bytes of a file, or something that reads them from a file piece by piece."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, piece: slice, /) -> bytes: ...
 
 
 class DirectoryError(ValueError):
@@ -92,21 +101,26 @@ class Directory:
         return (self.integers(tag, layout) or (default,))[0]
 
 
-def read_layout(data: bytes) -> tuple[Layout, int]:
+def _unpack(form: struct.Struct, data: Readable, at: int) -> tuple[int, ...]:
+    """Reads numbers; those outside of `data` are a `struct.error`."""
+    return form.unpack(data[at : at + form.size])
+
+
+def read_layout(data: Readable) -> tuple[Layout, int]:
     """Reads the head of a TIFF or EXIF: its layout and where the first directory lies."""
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
     if order is None or len(data) < 8:
         raise DirectoryError("no TIFF header")
-    (magic,) = struct.unpack_from(order + "H", data, 2)
+    (magic,) = _unpack(struct.Struct(order + "H"), data, 2)
     # Panasonic and Olympus raw files have a magic of their own, with the same directories.
     if magic in (42, 0x55, 0x4F52, 0x5352):
-        return Layout(order), struct.unpack_from(order + "I", data, 4)[0]
+        return Layout(order), _unpack(struct.Struct(order + "I"), data, 4)[0]
     if magic == 43 and len(data) >= 16:
-        return Layout(order, big=True), struct.unpack_from(order + "Q", data, 8)[0]
+        return Layout(order, big=True), _unpack(struct.Struct(order + "Q"), data, 8)[0]
     raise DirectoryError(f"no TIFF header: magic {magic}")
 
 
-def read_directory(data: bytes, layout: Layout, at: int, depth: int = 0) -> tuple[Directory, int]:
+def read_directory(data: Readable, layout: Layout, at: int, depth: int = 0) -> tuple[Directory, int]:
     """Reads one directory with those nested in it.
 
     Args:
@@ -124,7 +138,7 @@ def read_directory(data: bytes, layout: Layout, at: int, depth: int = 0) -> tupl
     number = at + layout.count.size
     if at < 8 or number > len(data):
         raise DirectoryError(f"a directory at {at} in {len(data)} bytes")
-    (count,) = layout.count.unpack_from(data, at)
+    (count,) = _unpack(layout.count, data, at)
     end = number + count * layout.entry.size
     if end + layout.offset.size > len(data):
         raise DirectoryError(f"a directory of {count} entries at {at} in {len(data)} bytes")
@@ -132,7 +146,7 @@ def read_directory(data: bytes, layout: Layout, at: int, depth: int = 0) -> tupl
     nested: dict[int, Directory] = {}
     total = 0
     for place in range(number, end, layout.entry.size):
-        tag, kind, values, inline = layout.entry.unpack_from(data, place)
+        tag, kind, values, inline = layout.entry.unpack(data[place : place + layout.entry.size])
         if kind not in SIZES:
             continue  # TIFF 6.0: readers skip fields of a type they do not know
         size = SIZES[kind] * values
@@ -148,10 +162,10 @@ def read_directory(data: bytes, layout: Layout, at: int, depth: int = 0) -> tupl
             nested[tag] = read_directory(data, layout, target, depth + 1)[0]
         elif tag not in NESTED:
             entries[tag] = entry
-    return Directory(entries, nested), layout.offset.unpack_from(data, end)[0]
+    return Directory(entries, nested), _unpack(layout.offset, data, end)[0]
 
 
-def read_chain(data: bytes) -> tuple[Layout, Iterator[Directory]]:
+def read_chain(data: Readable) -> tuple[Layout, Iterator[Directory]]:
     """Reads the head, and one after another the directories of the chain; a circle is a `DirectoryError`."""
     layout, first = read_layout(data)
 

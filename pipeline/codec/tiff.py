@@ -6,7 +6,7 @@ import dataclasses
 import io
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import tifffile
@@ -18,6 +18,7 @@ from pipeline.codec.ifd import (
     DirectoryError,
     Entry,
     Layout,
+    Readable,
     read_chain,
     read_layout,
     write_directory,
@@ -108,7 +109,7 @@ def _page_header(directory: Directory, layout: Layout) -> PageHeader:
     return PageHeader(width, height, channels, bits[0], keep, reduced)
 
 
-def _directories(data: bytes) -> tuple[Layout, list[Directory]]:
+def _directories(data: Readable) -> tuple[Layout, list[Directory]]:
     """Reads all directories of the chain."""
     try:
         layout, chain = read_chain(data)
@@ -120,7 +121,7 @@ def _directories(data: bytes) -> tuple[Layout, list[Directory]]:
     return layout, directories
 
 
-def _pages(data: bytes) -> tuple[Layout, list[tuple[int, Directory, PageHeader]], bool]:
+def pages_of(data: Readable) -> tuple[Layout, list[tuple[int, Directory, PageHeader]], bool]:
     """Reads layout, the pages that count with their place in the chain, and whether a thumbnail was passed over."""
     layout, directories = _directories(data)
     pages = [(place, directory, _page_header(directory, layout)) for place, directory in enumerate(directories)]
@@ -138,13 +139,19 @@ def probe(data: bytes) -> Header:
         layout, _ = read_layout(data)
     except DirectoryError as error:
         raise DamagedImageError(str(error)) from error
-    _, pages, _ = _pages(data)
+    _, pages, _ = pages_of(data)
+    header = header_of(pages)
+    if data[8:10] == b"CR" or struct.unpack_from(layout.order + "H", data, 2)[0] not in (42, 43):
+        return dataclasses.replace(header, keep="camera-raw")
+    return header
+
+
+def header_of(pages: Sequence[tuple[int, Directory, PageHeader]]) -> Header:
+    """Sums up the pages of a file."""
     headers = [page for _, _, page in pages]
     reasons = [page.keep for page in headers]
     keep = next(filter(None, reasons), None)
-    if data[8:10] == b"CR" or struct.unpack_from(layout.order + "H", data, 2)[0] not in (42, 43):
-        keep = "camera-raw"
-    elif any(page.reduced for page in headers) or any(SUB_IFDS in directory.entries for _, directory, _ in pages):
+    if any(page.reduced for page in headers) or any(SUB_IFDS in directory.entries for _, directory, _ in pages):
         keep = keep or "multi-resolution"
     first = headers[0]
     pixels = sum(page.width * page.height for page in headers)
@@ -153,7 +160,7 @@ def probe(data: bytes) -> Header:
 
 def read(data: bytes) -> Picture:
     """Decodes every page of a TIFF that `probe` has found restorable."""
-    layout, wanted, thumbnail = _pages(data)
+    layout, wanted, thumbnail = pages_of(data)
     pages: list[Page] = []
     settings: list[dict[str, Any]] = []
     with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -174,18 +181,35 @@ def read(data: bytes) -> Picture:
                 colours = np.invert(colours)
             pages.append(Page(colours, alpha, read_metadata(directory, layout, thumbnail)))
             settings.append(
-                {
-                    "compression": directory.integer(COMPRESSION, layout, 1),
-                    "predictor": directory.integer(PREDICTOR, layout, 1),
-                    "inverted": photometric == MIN_IS_WHITE,
-                    "extra": list(extra),
-                    "tile": [source.tilelength, source.tilewidth] if source.is_tiled else None,
-                    "rows": None if source.is_tiled else int(source.rowsperstrip),
-                }
+                setting_of(
+                    directory,
+                    layout,
+                    tile=[source.tilelength, source.tilewidth] if source.is_tiled else None,
+                    rows=None if source.is_tiled else int(source.rowsperstrip),
+                )
             )
     only_here = _only_here([directory for _, directory, _ in wanted])
     encoding = {"order": layout.order, "big": layout.big, "pages": settings, "only_here": only_here}
     return Picture(tuple(pages), encoding=encoding)
+
+
+def setting_of(directory: Directory, layout: Layout, tile: list[int] | None, rows: int | None) -> dict[str, Any]:
+    """Says how a page is to be written again, with values of JSON.
+
+    Args:
+        directory: of the page.
+        layout: of the file.
+        tile: height and width of its tiles, or None.
+        rows: of its strips, or None.
+    """
+    return {
+        "compression": directory.integer(COMPRESSION, layout, 1),
+        "predictor": directory.integer(PREDICTOR, layout, 1),
+        "inverted": directory.integer(PHOTOMETRIC, layout) == MIN_IS_WHITE,
+        "extra": list(directory.integers(EXTRA, layout)),
+        "tile": tile,
+        "rows": rows,
+    }
 
 
 def _only_here(directories: Sequence[Directory]) -> tuple[str, ...]:
@@ -288,15 +312,20 @@ def tags_of(metadata: Metadata) -> tuple[Layout, Directory]:
 
 def tags_to_carry(data: bytes) -> list[Directory]:
     """Reads from a TIFF what a new one of the same pages can have, byte for byte, page by page."""
-    _, wanted, _ = _pages(data)
-    carried = []
-    for _, directory, _ in wanted:
+    _, wanted, _ = pages_of(data)
+    return carried([directory for _, directory, _ in wanted])
+
+
+def carried(directories: Sequence[Directory]) -> list[Directory]:
+    """Leaves out of directories what a new file says anew."""
+    found = []
+    for directory in directories:
         entries = {tag: entry for tag, entry in directory.entries.items() if tag not in STRUCTURE}
         if PHOTOSHOP in entries:
             block, _ = photoshop.without_thumbnail(entries[PHOTOSHOP].value)
             entries[PHOTOSHOP] = Entry(entries[PHOTOSHOP].kind, len(block), block)
-        carried.append(Directory(entries, directory.nested))
-    return carried
+        found.append(Directory(entries, directory.nested))
+    return found
 
 
 PLAIN: dict[str, Any] = {
@@ -340,8 +369,22 @@ def write(
 def _write_page(file: tifffile.TiffWriter, pixels: Pixels, alpha: Pixels | None, setting: dict[str, Any]) -> None:
     """Appends the pixels of one page, with the tags that say how they lie and no other."""
     colours = np.invert(pixels) if setting["inverted"] else pixels
-    grey = pixels.shape[2] == 1
     whole = colours if alpha is None else np.concatenate([colours, alpha[..., None]], axis=2)
+    file.write(
+        np.ascontiguousarray(whole[..., 0] if whole.shape[2] == 1 else whole),
+        **arguments_of(pixels.shape, alpha is not None, setting),
+    )
+
+
+def arguments_of(shape: tuple[int, ...], with_alpha: bool, setting: dict[str, Any]) -> dict[str, Any]:
+    """Says to tifffile's writer how a page is to be written.
+
+    Args:
+        shape: rows, columns and colours of the page.
+        with_alpha: that an alpha goes along.
+        setting: as `setting_of` gives it.
+    """
+    grey = shape[2] == 1
     lossy = setting["compression"] == JPEG
     compression = "jpeg" if lossy else LOSSLESS[setting["compression"]]
     arguments: dict[str, Any] = {}
@@ -356,33 +399,57 @@ def _write_page(file: tifffile.TiffWriter, pixels: Pixels, alpha: Pixels | None,
     if setting["tile"] and not any(side % 16 for side in setting["tile"]):
         arguments["tile"] = tuple(setting["tile"])
     elif setting["rows"] and not lossy:
-        arguments["rowsperstrip"] = min(setting["rows"], pixels.shape[0])
-    if alpha is not None:
+        arguments["rowsperstrip"] = min(setting["rows"], shape[0])
+    if with_alpha:
         arguments["extrasamples"] = setting["extra"] or [2]
     photometric = "miniswhite" if setting["inverted"] else "minisblack" if grey else "rgb"
-    file.write(
-        np.ascontiguousarray(whole[..., 0] if whole.shape[2] == 1 else whole),
-        photometric=photometric,
-        planarconfig=None if whole.shape[2] == 1 else "contig",
-        contiguous=False,
-        metadata=None,
-        software=False,
-        maxworkers=1,
+    return {
+        "photometric": photometric,
+        "planarconfig": None if grey and not with_alpha else "contig",
+        "contiguous": False,
+        "metadata": None,
+        "software": False,
+        "maxworkers": 1,
         **arguments,
-    )
+    }
 
 
 def with_tags(data: bytes, tags: Sequence[Directory]) -> bytes:
     """Writes the directories of a fresh TIFF anew behind its pixels, with more tags in them."""
-    layout, fresh = _directories(data)
-    chain = bytearray(data)
+    stream = io.BytesIO(data)
+    add_tags(stream, tags)
+    return stream.getvalue()
+
+
+class StreamBytes:
+    """The bytes of an open file, read as they are asked for.
+
+    Args:
+        stream: whose position moves.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def __len__(self) -> int:
+        return self._stream.seek(0, io.SEEK_END)
+
+    def __getitem__(self, piece: slice, /) -> bytes:
+        start, stop, _ = piece.indices(len(self))
+        self._stream.seek(start)
+        return self._stream.read(max(0, stop - start))
+
+
+def add_tags(stream: IO[bytes], tags: Sequence[Directory]) -> None:
+    """Writes the directories of a fresh TIFF anew behind its pixels, with more tags in them; reads no pixels."""
+    layout, fresh = _directories(StreamBytes(stream))
     link = layout.offset.size if layout.big else 4
     for directory, more in zip(fresh, tags, strict=True):
         entries = {tag: entry for tag, entry in directory.entries.items() if tag in STRUCTURE}
-        chain += b"\0" * (-len(chain) % 2)
-        at = len(chain)
-        layout.offset.pack_into(chain, link, at)
+        end = stream.seek(0, io.SEEK_END)
+        at = end + end % 2
         merged = Directory({**more.entries, **entries}, more.nested)
-        chain += write_directory(merged, layout, at)
+        stream.write(b"\0" * (at - end) + write_directory(merged, layout, at))
+        stream.seek(link)
+        stream.write(layout.offset.pack(at))
         link = at + layout.count.size + len({*merged.entries, *merged.nested}) * layout.entry.size
-    return bytes(chain)
