@@ -50,16 +50,18 @@ def whole(photos: list[Photo], tmp_path_factory: pytest.TempPathFactory) -> tupl
     return folder, trained(Run(RECIPE, photos, folder))
 
 
-def test_a_run_that_is_stopped_between_two_phases_ends_with_the_same_weights(
-    whole: tuple[Path, list[Array]], photos: list[Photo], tmp_path: Path
+def test_a_run_that_is_stopped_within_a_phase_ends_with_the_same_weights(
+    whole: tuple[Path, list[Array]], photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(_: Progress) -> None:
         raise StopError
 
+    monkeypatch.setattr(training, "_FIRST_STEPS", 2)
     with pytest.raises(StopError):
-        Run(RECIPE, photos, tmp_path, checkpoint_seconds=0).train(stop)
+        Run(RECIPE, photos, tmp_path).train(stop)
+    monkeypatch.undo()
     with np.load(tmp_path / "checkpoint.npz") as saved:
-        assert int(saved["step"]) == 4
+        assert int(saved["step"]) == 2
     parts = trained(Run(RECIPE, photos, tmp_path))
 
     for a, b in zip(whole[1], parts, strict=True):
