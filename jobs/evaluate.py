@@ -115,7 +115,9 @@ def _evaluate(argv: list[str]) -> int:
     config = parse_flags(EvaluateConfig, parser, argv)
     wanted = _conditions(config)
     methods = _methods(config, wanted)
-    from model import evaluation, photos
+    from model import evaluation, photos, quiet
+
+    quiet.tensorflow()
 
     try:
         pictures = evaluation.read_pictures(config.images, colour=config.color, limit=config.limit)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import recipes
 from jobs.command_line import ExitCode, UsageError, run_job
+from model import quiet
 from pipeline.flags import FlagParser, check, option, parse_flags
 
 if TYPE_CHECKING:
@@ -161,7 +162,8 @@ def _choose_backend() -> None:
     backend = "tensorflow" if importlib.util.find_spec("tensorflow") else "jax"
     os.environ.setdefault("KERAS_BACKEND", backend)
     # Errors only: that TensorFlow starts is no news.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        quiet.tensorflow()
 
 
 def _recipe(config: TrainConfig) -> tuple[Recipe, list[Any] | None]:

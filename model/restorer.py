@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 from model import bands, contract, tiling
 from model.bands import Band
 from model.contract import Contract, ModelError
+from model.quiet import tensorflow
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -130,7 +129,7 @@ class Restorer:
         agreed = contract.read(Path(folder))
         if expected_digest is not None and agreed.digest != expected_digest:
             raise ModelError(f"{folder} has digest {agreed.digest[:12]}, expected {expected_digest[:12]}")
-        tf = _tensorflow()
+        tf = tensorflow()
         for device in tf.config.list_physical_devices("GPU"):
             # Several workers share one GPU; without growth the first takes all of its memory.
             tf.config.experimental.set_memory_growth(device, True)
@@ -281,23 +280,6 @@ class Restorer:
             noise=50 * float(measures[1]),
             blur=4 * float(measures[2]),
         )
-
-
-def _tensorflow() -> Any:
-    """Imports TensorFlow without the lines that its libraries write to stderr before its log level counts."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if "tensorflow" in sys.modules:
-        return sys.modules["tensorflow"]
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        import tensorflow
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-    return tensorflow
 
 
 def _tensor(values: Array) -> Any:
