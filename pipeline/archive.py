@@ -11,12 +11,14 @@ from pipeline.codec import DecodeImages, EncodeImages, Limits
 from pipeline.elements import ImageRef, Row
 from pipeline.guard import Guard
 from pipeline.judging import Gate, Judge
+from pipeline.large import LargeSettings, RestoreLarge
 from pipeline.listing import ListReceipts, ListSources, SplitPending
 from pipeline.options import RestoreConfig
 from pipeline.recording import RunInfo, WriteReport, WriteWithReceipt, row_of_failure
 from pipeline.references import ReferenceFolder
 from pipeline.report.writing import WritePage
 from pipeline.restoring import RestoreImages, RestoreSettings
+from pipeline.spool import HELD_BYTES
 from pipeline.storage import ReadFiles
 
 
@@ -64,18 +66,31 @@ class RestoreEach(beam.PTransform):
             batch_pixels=round(c.batch_megapixels * 1e6),
         )
         references = None if c.reference is None else ReferenceFolder(c.reference, limits)
-        read = pending | "Read" >> ReadFiles(c.input, c.max_bytes)
-        decoded = read.good | "Decode" >> DecodeImages(limits, Guard())
+        gate, guard, above = Gate(), Guard(), round(c.band_megapixels * 1e6)
+        bands = LargeSettings(
+            c.input, c.output, self.plan.run, model, c.format, limits, above, gate, references, decode=guard
+        )
+        read = pending | "Read" >> ReadFiles(c.input, c.max_bytes, HELD_BYTES)
+        large = read.good | "Large" >> RestoreLarge(bands)
+        decoded = large.others | "Decode" >> DecodeImages(limits, guard)
         restored = decoded.good | "Restore" >> RestoreImages(model)
         encoded = restored.good | "Encode" >> EncodeImages(c.format)
-        judged = encoded.good | "Judge" >> Judge(Gate(), references)
+        judged = encoded.good | "Judge" >> Judge(gate, references)
         # Written on two ways rather than flattened into one: a runner may store what a flatten brings together, and
         # here that would be every image.
         written = judged | "Write" >> WriteWithReceipt(c.input, c.output, self.plan.run)
         kept = decoded.kept | "WriteKept" >> WriteWithReceipt(c.input, c.output, self.plan.run)
-        failed = (read.failed, decoded.failed, restored.failed, encoded.failed, written.failed, kept.failed)
+        failed = (
+            read.failed,
+            large.failed,
+            decoded.failed,
+            restored.failed,
+            encoded.failed,
+            written.failed,
+            kept.failed,
+        )
         rows = failed | "Failed" >> beam.Flatten() | "Failures" >> beam.Map(row_of_failure)
-        return (written.good, kept.good, rows) | "Rows" >> beam.Flatten()
+        return (large.rows, written.good, kept.good, rows) | "Rows" >> beam.Flatten()
 
 
 @dataclasses.dataclass

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -17,8 +17,8 @@ import numpy as np
 import scipy.fft
 from apache_beam.metrics import Metrics
 
-from model import metrics
-from pipeline.elements import Encoded, Image, Judged, Measures, Pixels, Restoration, Verdict
+from model import metrics, metrics_of_rows
+from pipeline.elements import Damage, Encoded, Image, Judged, Measures, Metadata, Pixels, Restoration, Verdict
 
 _BLOCK = 8
 
@@ -64,8 +64,14 @@ def outside_bins(written: Pixels, decoded: Pixels, steps: Any, tolerance: float 
 
 def block_drift(written: Pixels, decoded: Pixels) -> float:
     """Root mean square of the change of 8x8 luma block means, in grey levels of 255; 0 without a whole block."""
+    total, blocks = _squared_drift(written, decoded)
+    return math.sqrt(total / blocks) if blocks else 0.0
+
+
+def _squared_drift(written: Pixels, decoded: Pixels) -> tuple[float, int]:
+    """Sum of the squared changes of 8x8 luma block means, and the number of blocks."""
     change = (_coefficients(written) - _coefficients(decoded))[..., 0, 0] / _BLOCK
-    return float(np.sqrt(np.mean(np.square(change)))) if change.size else 0.0
+    return float(np.square(change, dtype=np.float64).sum()), int(change.size)
 
 
 def _coefficients(pixels: Pixels) -> Any:
@@ -85,18 +91,21 @@ def measure(pixels: Pixels, reference: Pixels | None, quality: float | None) -> 
         reference: the pristine pixels, or None; not compared where its size or depth differs.
         quality: the model's estimate.
     """
-    blockiness = round(metrics.blockiness(pixels), 4)
-    estimate = None if quality is None else round(quality, 1)
+    blockiness = metrics.blockiness(pixels)
     if reference is None or reference.shape[:2] != pixels.shape[:2] or reference.dtype != pixels.dtype:
-        return Measures(blockiness=blockiness, quality=estimate)
+        return _measures(None, None, blockiness, quality)
     mine, pristine = metrics.luma(pixels), metrics.luma(reference)
-    psnr = metrics.psnr(mine, pristine)
+    return _measures(metrics.psnr(mine, pristine), metrics.ssim(mine, pristine), blockiness, quality)
+
+
+def _measures(psnr: float | None, ssim: float | None, blockiness: float, quality: float | None) -> Measures:
+    """Rounds what was measured to what is worth saying."""
     return Measures(
         # JSON and Parquet readers disagree on infinity; 100 dB is beyond anything that 16 bits can show.
-        psnr=round(min(psnr, 100.0), 4),
-        ssim=round(metrics.ssim(mine, pristine), 5),
-        blockiness=blockiness,
-        quality=estimate,
+        psnr=None if psnr is None else round(min(psnr, 100.0), 4),
+        ssim=None if ssim is None else round(ssim, 5),
+        blockiness=round(blockiness, 4),
+        quality=None if quality is None else round(quality, 1),
     )
 
 
@@ -121,11 +130,9 @@ def judge(encoded: Encoded, gate: Gate, references: References | None = None) ->
         return _keep(image, verdict)
     remaining = restoration.remaining.quality if restoration.remaining else None
     after = measure(encoded.pages[0], reference, remaining)
-    checks = tuple(_checks(restoration, encoded, before, after, gate))
-    failed = [name for name, _, passed in checks if not passed]
-    if failed:
-        return _keep(image, Verdict("kept", f"gate-{failed[0]}", before, gate=checks, damage=damage))
-    verdict = Verdict("restored", "improved", before, after, checks, damage)
+    verdict = _verdict(_harm(restoration, encoded, gate), before, after, gate, damage)
+    if verdict.outcome == "kept":
+        return _keep(image, verdict)
     return Judged(
         file=image.file,
         verdict=verdict,
@@ -135,26 +142,48 @@ def judge(encoded: Encoded, gate: Gate, references: References | None = None) ->
         suffix=encoded.suffix,
         size=_size(image),
         quantization=image.quantization,
-        kept_metadata=_kinds(image, encoded.not_kept),
+        kept_metadata=kinds_of(image.pages[0].metadata, encoded.not_kept),
         not_kept=encoded.not_kept,
     )
 
 
-def _checks(
-    restoration: Restoration, encoded: Encoded, before: Measures, after: Measures, gate: Gate
-) -> list[tuple[str, float, bool]]:
-    """Each check by name: the value found, and whether it passes."""
+Check = tuple[str, float, bool]
+"""One check: its name, the value found, and whether it passes."""
+
+
+def _harm(restoration: Restoration, encoded: Encoded, gate: Gate) -> list[Check]:
+    """Checks of what was written against what was decoded."""
     image = restoration.image
     pairs = list(zip(encoded.pages, (page.pixels for page in image.pages), strict=True))
     changed = max(float(np.mean(written != decoded)) for written, decoded in pairs)
-    checks = [("changed", changed, changed > 0)]
     if restoration.projected and image.quantization is not None:
         steps = image.quantization[0]
         share = max(outside_bins(written, decoded, steps) for written, decoded in pairs)
-        checks.append(("bins", share, share <= gate.outside_bins))
-    else:
-        drift = max(block_drift(written, decoded) for written, decoded in pairs)
-        checks.append(("drift", drift, drift <= gate.drift))
+        return [_changed(changed), ("bins", share, share <= gate.outside_bins)]
+    drift = max(block_drift(written, decoded) for written, decoded in pairs)
+    return [_changed(changed), _drifted(drift, gate)]
+
+
+def _changed(share: float) -> Check:
+    return "changed", share, share > 0
+
+
+def _drifted(drift: float, gate: Gate) -> Check:
+    return "drift", drift, drift <= gate.drift
+
+
+def _verdict(harm: list[Check], before: Measures, after: Measures, gate: Gate, damage: Damage) -> Verdict:
+    """Decides by the checks against the source and those of the two states."""
+    checks = tuple((name, _finite(value), passed) for name, value, passed in (*harm, *_worse(before, after, gate)))
+    failed = [name for name, _, passed in checks if not passed]
+    if failed:
+        return Verdict("kept", f"gate-{failed[0]}", before, gate=checks, damage=damage)
+    return Verdict("restored", "improved", before, after, checks, damage)
+
+
+def _worse(before: Measures, after: Measures, gate: Gate) -> list[Check]:
+    """Checks that no measure has become worse."""
+    checks: list[Check] = []
     if before.blockiness is not None and after.blockiness is not None:
         # Below 1 there is no grid to be seen, and a ratio may move as it likes.
         rise = max(after.blockiness, 1.0) - max(before.blockiness, 1.0)
@@ -164,7 +193,78 @@ def _checks(
         checks.append(("quality", fall, fall <= gate.quality))
     if before.psnr is not None and after.psnr is not None:
         checks.append(("psnr", after.psnr - before.psnr, after.psnr >= before.psnr))
-    return [(name, _finite(value), passed) for name, value, passed in checks]
+    return checks
+
+
+class Tally:
+    """What a restoration did to one page, from rows that are added one band after another.
+
+    Its numbers are those that `judge` finds in the whole page, but for the last of some seven digits.
+    """
+
+    def __init__(self) -> None:
+        self._blockiness = metrics_of_rows.Blockiness(), metrics_of_rows.Blockiness()
+        self._likeness = metrics_of_rows.Likeness(), metrics_of_rows.Likeness()
+        self._compared = False
+        self._values = self._changes = 0
+        self._drift, self._blocks = 0.0, 0
+
+    def add(self, decoded: Pixels, written: Pixels | None = None, reference: Pixels | None = None) -> None:
+        """Adds the next rows: a multiple of 8 of them, but for the last.
+
+        Args:
+            decoded: of the source.
+            written: of the output; None where nothing was restored.
+            reference: pristine, of the same size and depth, or None.
+        """
+        for place, pixels in enumerate((decoded, written)):
+            if pixels is None:
+                continue
+            self._blockiness[place].add(pixels)
+            if reference is not None:
+                self._compared = True
+                self._likeness[place].add(metrics.luma(pixels), metrics.luma(reference))
+        if written is not None:
+            self._values += written.size
+            self._changes += int(np.count_nonzero(written != decoded))
+            total, blocks = _squared_drift(written, decoded)
+            self._drift, self._blocks = self._drift + total, self._blocks + blocks
+
+    def before(self, quality: float | None) -> Measures:
+        """Measures of the source, with the model's estimate."""
+        return self._state(0, quality)
+
+    def after(self, quality: float | None) -> Measures:
+        """Measures of the output, with the model's estimate."""
+        return self._state(1, quality)
+
+    @property
+    def changed(self) -> float:
+        """Share of values that differ."""
+        return self._changes / self._values
+
+    @property
+    def drift(self) -> float:
+        """As `block_drift`."""
+        return math.sqrt(self._drift / self._blocks) if self._blocks else 0.0
+
+    def _state(self, place: int, quality: float | None) -> Measures:
+        likeness, blockiness = self._likeness[place], self._blockiness[place].value()
+        if not self._compared:
+            return _measures(None, None, blockiness, quality)
+        return _measures(likeness.psnr, likeness.ssim, blockiness, quality)
+
+
+def judge_tallies(pages: Sequence[Tally], damage: Damage, remaining: Damage, gate: Gate) -> Verdict:
+    """Decides about an image of which no quantisation bins are known, as `judge` does.
+
+    Args:
+        pages: of all its pages.
+        damage, remaining: as in `Restoration`.
+        gate: what an output must not do.
+    """
+    harm = [_changed(max(page.changed for page in pages)), _drifted(max(page.drift for page in pages), gate)]
+    return _verdict(harm, pages[0].before(damage.quality), pages[0].after(remaining.quality), gate, damage)
 
 
 def _finite(value: float) -> float:
@@ -181,7 +281,7 @@ def _keep(image: Image, verdict: Verdict) -> Judged:
         suffix="",
         size=_size(image),
         quantization=image.quantization,
-        kept_metadata=_kinds(image, ()),
+        kept_metadata=kinds_of(image.pages[0].metadata, ()),
     )
 
 
@@ -190,9 +290,8 @@ def _size(image: Image) -> tuple[int, int, int]:
     return cols, rows, len(image.pages)
 
 
-def _kinds(image: Image, lost: tuple[str, ...]) -> tuple[str, ...]:
+def kinds_of(metadata: Metadata, lost: tuple[str, ...]) -> tuple[str, ...]:
     """Short names of the metadata that the source has and the output keeps."""
-    metadata = image.pages[0].metadata
     kinds = ("icc", "exif", "xmp", "iptc", "density", "comment")
     return tuple(kind for kind in kinds if getattr(metadata, kind) is not None and kind not in lost)
 

@@ -128,6 +128,15 @@ class RestoreConfig:
         low=0.01,
         high=1000,
     )
+    band_megapixels: float = option(
+        "TIFFs with more pixels are restored in bands of rows, to the same bytes: memory is then that of a band. What "
+        "cannot be read in rows, and other formats, are held as a whole.",
+        group="How to run",
+        default=50.0,
+        default_text="50",
+        low=0.001,
+        high=100_000,
+    )
     tolerate: int = option(
         "Images that may fail before the job itself counts as failed.", group="How to run", default=0, low=0
     )

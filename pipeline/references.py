@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 
 from pipeline.codec import Limits, decode
+from pipeline.codec.large_tiff import LargeTiff, open_large
 from pipeline.elements import ImageRef, Pixels
 from pipeline.failures import ImageError
 from pipeline.storage import Storage, open_storage
@@ -33,14 +34,30 @@ class ReferenceFolder:
     limits: Limits
 
     def __call__(self) -> Callable[[str], Pixels | None]:
-        storage = open_storage(self.uri)
-        refs = {stem(ref.name): ref for ref in storage.list()}
+        storage, refs = self._listed()
 
         def find(name: str) -> Pixels | None:
             ref = refs.get(stem(name))
             return None if ref is None else _read(storage, ref, self.limits)
 
         return find
+
+    def large(self) -> Callable[[str], LargeTiff | None]:
+        """As a call, but the finder gives pictures whose rows can be read; None for those that must be held."""
+        storage, refs = self._listed()
+
+        def find(name: str) -> LargeTiff | None:
+            ref = refs.get(stem(name))
+            try:
+                return None if ref is None else open_large(storage.fetch(ref, self.limits.max_bytes).spool, "same", 0)
+            except ImageError:
+                return None
+
+        return find
+
+    def _listed(self) -> tuple[Storage, dict[str, ImageRef]]:
+        storage = open_storage(self.uri)
+        return storage, {stem(ref.name): ref for ref in storage.list()}
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of the names that have no reference here."""

@@ -45,17 +45,16 @@ class RestoreSettings:
     batch_pixels: int = 4_000_000
 
 
-def damage_of(image: Image, estimate: Estimate) -> Damage:
+def damage_of(estimate: Estimate, header_quality: int | None) -> Damage:
     """What pixels and header together say of an image."""
-    header = image.header_quality
     return Damage(
         kind=estimate.kind,
         confidence=estimate.classes[estimate.kind],
         quality=estimate.quality,
         noise=estimate.noise,
         blur=estimate.blur,
-        header_quality=header,
-        recompressed=header is not None and estimate.quality < header - RECOMPRESSED_GAP,
+        header_quality=header_quality,
+        recompressed=header_quality is not None and estimate.quality < header_quality - RECOMPRESSED_GAP,
     )
 
 
@@ -136,7 +135,7 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
                 continue
             pages = tuple(page.pixels if page.restorable else next(restored) for page in image.pages)
             Metrics.counter("restore", "pixels").inc(sum(task.pixels[..., 0].size for task in tasks))
-            remaining = damage_of(image, model.estimate([pages[_first_restorable(image)]])[0])
+            remaining = damage_of(model.estimate([pages[_first_restorable(image)]])[0], image.header_quality)
             projected = any(task.project and task.tables is not None for task in tasks) and settings.strength > 0
             results.append(Restoration(image, pages, damage, remaining=remaining, projected=projected))
         return results
@@ -147,10 +146,10 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
         pages: list[Page] = [page for page in image.pages if page.restorable is None]
         if not pages:
             page = image.pages[0]
-            damage = damage_of(image, model.estimate([page.pixels])[0])
+            damage = damage_of(model.estimate([page.pixels])[0], image.header_quality)
             return damage, page.restorable, []
         estimates = model.estimate([page.pixels for page in pages])
-        damage = damage_of(image, estimates[0])
+        damage = damage_of(estimates[0], image.header_quality)
         spared = triage(damage, settings.keep_above_quality)
         if spared is not None:
             return damage, spared, []

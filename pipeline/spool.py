@@ -24,7 +24,7 @@ HELD_BYTES = 64 * 2**20
 class Spool:
     """Bytes in a file without a name: it vanishes with its last user, and with a process that is killed.
 
-    It lies where `tempfile` puts files, which TMPDIR moves. Not to be pickled, and not written to any more.
+    It lies where `tempfile` puts files, which TMPDIR moves. It is not written to any more, and cannot travel.
 
     Attributes:
         stream: the file; whoever reads it has to seek first.
@@ -62,6 +62,10 @@ class Spool:
     def __post_init__(self) -> None:
         weakref.finalize(self, self.stream.close)
 
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        # A runner pickles some elements only to learn how large they are. None can be brought back.
+        return _refuse_to_travel, ()
+
     def __len__(self) -> int:
         return self.size
 
@@ -85,6 +89,15 @@ Content = bytes | Spool
 def chunks_of(content: Content) -> Iterator[bytes]:
     """Gives the bytes of either kind in pieces."""
     return content.chunks() if isinstance(content, Spool) else iter((content,))
+
+
+def _refuse_to_travel() -> None:
+    raise TypeError("a spool cannot travel: its bytes are on the disk of the worker that wrote them")
+
+
+def piece_of(content: Content, start: int, size: int) -> bytes:
+    """Gives `size` bytes of either kind from `start` on, fewer where they end."""
+    return content.slice(start, size) if isinstance(content, Spool) else content[start : start + size]
 
 
 def _chunks(stream: IO[bytes]) -> Iterator[bytes]:

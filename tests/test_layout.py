@@ -164,8 +164,8 @@ def test_only_the_archive_knows_the_order_of_the_stages() -> None:
         if len({target.split(".")[1] for target in imports(tree) if target.startswith("pipeline.")} & STAGE_ROOMS) > 1
     }
 
-    # The survey looks at both ends before a run, as the archive will.
-    assert knows_stages <= {"pipeline.archive", "pipeline.survey"}
+    # The survey looks at both ends before a run, as the archive will; a large image goes the whole way in one step.
+    assert knows_stages <= {"pipeline.archive", "pipeline.survey", "pipeline.large"}
 
 
 def test_the_top_level_holds_what_the_design_says() -> None:

@@ -24,7 +24,7 @@ from pipeline.codec.ifd import Directory, DirectoryError, Entry, Layout, write_d
 from pipeline.codec.message import unpack
 from pipeline.elements import Metadata, Pixels
 from pipeline.failures import DamagedImageError, ImageError, UnsupportedImageError
-from pipeline.spool import Spool
+from pipeline.spool import Content, piece_of
 
 FORMS = ("same", "tiff")
 """What `--format` may ask for where a TIFF is to be written in bands; the other containers are written at once."""
@@ -53,20 +53,20 @@ Run = Callable[[Callable[..., Any], Mapping[str, Any], Sequence[bytes]], tuple[M
 
 
 class _Head:
-    """A spool as far as its directories need it: gives only so many bytes, and only so often."""
+    """A file as far as its directories need it: gives only so many bytes, and only so often."""
 
-    def __init__(self, spool: Spool) -> None:
-        self._spool, self._bytes, self._reads = spool, MOST_HEADER_BYTES, MOST_HEADER_READS
+    def __init__(self, content: Content) -> None:
+        self._content, self._bytes, self._reads = content, MOST_HEADER_BYTES, MOST_HEADER_READS
 
     def __len__(self) -> int:
-        return self._spool.size
+        return len(self._content)
 
     def __getitem__(self, piece: slice, /) -> bytes:
-        start, stop, _ = piece.indices(self._spool.size)
+        start, stop, _ = piece.indices(len(self._content))
         self._bytes, self._reads = self._bytes - max(0, stop - start), self._reads - 1
         if self._bytes < 0 or self._reads < 0:
             raise DirectoryError("more directories than a file that is read in bands may have")
-        return self._spool.slice(start, max(0, stop - start))
+        return piece_of(self._content, start, max(0, stop - start))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,13 +119,13 @@ class LargeTiff:
     """A TIFF of which rows can be read.
 
     Attributes:
-        spool: the file.
+        content: the file.
         layout: of the file.
         header: of the file, as `tiff.probe` gives it.
         pages: at least one.
     """
 
-    spool: Spool
+    content: Content
     layout: Layout
     header: Header
     pages: tuple[LargePage, ...]
@@ -193,7 +193,7 @@ class LargeTiff:
         first, last = top // page.segment_rows, -(-bottom // page.segment_rows)
         for plane in range(page.planes):
             for place in range((plane * down + first) * page.across, (plane * down + last) * page.across):
-                yield self.spool.slice(page.offsets[place], page.counts[place])
+                yield piece_of(self.content, page.offsets[place], page.counts[place])
 
     def _plain_pieces(self, page: LargePage, top: int, bottom: int) -> Iterator[bytes]:
         """Gives rows that are stored as they are, one piece a plane."""
@@ -203,7 +203,7 @@ class LargeTiff:
             while row < bottom:
                 strip, inside = divmod(row, page.segment_rows)
                 rows = min(bottom - row, page.segment_rows - inside)
-                parts.append(self.spool.slice(page.offsets[plane * down + strip] + inside * size, rows * size))
+                parts.append(piece_of(self.content, page.offsets[plane * down + strip] + inside * size, rows * size))
                 row += rows
             yield b"".join(parts)
 
@@ -227,11 +227,11 @@ def _decoded(run: Run, data: bytes, page: LargePage, rows: int) -> tuple[Pixels,
     return found.pixels, found.alpha
 
 
-def open_large(spool: Spool, form: str, above_pixels: int) -> LargeTiff | None:
+def open_large(content: Content, form: str, above_pixels: int) -> LargeTiff | None:
     """Opens a file that is to be read and written in bands; reads no pixel.
 
     Args:
-        spool: the file.
+        content: the file.
         form: container of the output, of `codec.FORMS`.
         above_pixels: files of so many pixels or fewer are to be held.
 
@@ -242,14 +242,14 @@ def open_large(spool: Spool, form: str, above_pixels: int) -> LargeTiff | None:
     Raises:
         DamagedImageError: if pixels lie behind the file's end.
     """
-    if form not in FORMS or spool.slice(0, 4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if form not in FORMS or piece_of(content, 0, 4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return None
     try:
-        layout, found, thumbnail = tiff.pages_of(_Head(spool))
+        layout, found, thumbnail = tiff.pages_of(_Head(content))
         header = tiff.header_of(found)
     except (ImageError, DirectoryError, struct.error, MemoryError, IndexError):
         return None
-    if header.keep is not None or header.pixels <= above_pixels or spool.slice(8, 2) == b"CR":
+    if header.keep is not None or header.pixels <= above_pixels or piece_of(content, 8, 2) == b"CR":
         return None
     pages = [_page(directory, page, layout, thumbnail) for _, directory, page in found]
     whole = [page for page in pages if page is not None and _is_writable(tiff_setting(page.setting, form), page)]
@@ -257,14 +257,19 @@ def open_large(spool: Spool, form: str, above_pixels: int) -> LargeTiff | None:
         return None
     for number, page in enumerate(whole):
         end = max(offset + count for offset, count in zip(page.offsets, page.counts, strict=True))
-        if end > spool.size:
-            raise DamagedImageError(f"page {number} has pixels up to byte {end} of a file of {spool.size}")
-    return LargeTiff(spool, layout, header, tuple(whole))
+        if end > len(content):
+            raise DamagedImageError(f"page {number} has pixels up to byte {end} of a file of {len(content)}")
+    return LargeTiff(content, layout, header, tuple(whole))
 
 
 def tiff_setting(setting: dict[str, Any], form: str) -> dict[str, Any]:
     """Says how a page is written where a form is asked for, as `codec.encode` has it."""
     return setting if form == "same" else tiff.exactly(setting)
+
+
+def is_exact(page: LargePage, form: str) -> bool:
+    """Tells whether a page comes back exactly as it was written."""
+    return bool(tiff_setting(page.setting, form)["compression"] != tiff.JPEG)
 
 
 def _is_writable(setting: dict[str, Any], page: LargePage) -> bool:
@@ -386,14 +391,14 @@ def _joined(held: list[tuple[Pixels, Pixels | None]]) -> tuple[Pixels, Pixels | 
     return np.concatenate([pixels for pixels, _ in held]), np.concatenate(alphas) if alphas else None
 
 
-def open_written(spool: Spool, source: LargeTiff) -> LargeTiff:
+def open_written(content: Content, source: LargeTiff) -> LargeTiff:
     """Opens what `write_large` wrote, to read it back.
 
     Raises:
         UnsupportedImageError: if it is not what was written, as where an odd tag misleads the decoder.
     """
     try:
-        written = open_large(spool, "same", 0)
+        written = open_large(content, "same", 0)
     except DamagedImageError as error:
         raise UnsupportedImageError(f"as tiff it cannot be read back: {error}") from error
     shapes = [

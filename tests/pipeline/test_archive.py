@@ -170,7 +170,7 @@ def test_from_read_to_receipt_is_one_fused_stage(archive: Path, tmp_path: Path, 
     _, stages = FnApiRunner().create_stages(root.to_runner_api())
 
     # Flattened rows may be stored by a runner; files and images may not, so all that touch them share one stage.
-    steps = ("Read/", "Decode/", "Restore/", "Encode/", "Judge/", "Write/", "WriteKept/")
+    steps = ("Read/", "Large/", "Decode/", "Restore/", "Encode/", "Judge/", "Write/", "WriteKept/")
     ways = {
         tuple(step for step in steps if any(f"/Each/{step}" in t.unique_name for t in stage.transforms))
         for stage in stages

@@ -38,6 +38,7 @@ def test_every_option_can_be_set_on_the_command_line() -> None:
         strength=0.5,
         keep_above_quality=80,
         batch_megapixels=1.5,
+        band_megapixels=20.0,
         tolerate=3,
         replace=True,
         dry_run=True,
@@ -135,8 +136,8 @@ def test_the_recipe_digest_changes_with_what_changes_the_output_and_with_nothing
     changes: dict[str, object] = {
         "input": "a", "output": "b", "model": "c", "reference": "d", "include": ("e",), "exclude": ("f",),
         "inventory": "g", "max_megapixels": 1.0, "max_bytes": 1, "format": "png", "strength": 0.5,
-        "keep_above_quality": 50, "batch_megapixels": 1.0, "tolerate": 1, "replace": True, "dry_run": True,
-        "run_id": "h", "verbose": True,
+        "keep_above_quality": 50, "batch_megapixels": 1.0, "band_megapixels": 1.0, "tolerate": 1, "replace": True,
+        "dry_run": True, "run_id": "h", "verbose": True,
     }  # fmt: skip
     assert changes.keys() == {one.name for one in options_of(RestoreConfig)}
 
