@@ -222,6 +222,7 @@ def test_the_page_of_formats_tells_the_qualities_and_limits_of_the_code() -> Non
     assert f"{jp2.LOSSY_PSNR} dB" in quality
     assert f"| {config.max_bytes} ({config.max_bytes // 2**20} MiB) |" in limit
     assert f"| {config.max_megapixels:g} |" in limit
+    assert f"`--band_megapixels` ({config.band_megapixels:g})" in limit
     assert limits.max_pixels == config.max_megapixels * 1e6
     assert f"{guard.memory_bytes // 2**30} GiB, {guard.seconds:g} s" in limit
     assert f"more than {100 * gate.outside_bins:g} % of the luma coefficients" in kept
