@@ -101,14 +101,29 @@ def run_job(name: str, job: Callable[[list[str]], int], argv: Sequence[str] | No
         print(f"relume {name}: {_shown(error)}", file=sys.stderr)
         return ExitCode.USAGE
     except KeyboardInterrupt:
-        print(f"relume {name}: stopped; the same command again goes on where this one stopped", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+        return _interrupted(name)
     except SystemExit as error:  # help was asked for
         return ExitCode.DONE if error.code is None else int(error.code)
     except Exception as error:
+        if _was_interrupted(error):
+            return _interrupted(name)
         log.debug("relume %s failed", name, exc_info=error)
         print(f"relume {name}: {type(error).__name__}: {_shown(error)} (--verbose shows where)", file=sys.stderr)
         return ExitCode.FATAL
+
+
+def _interrupted(name: str) -> ExitCode:
+    print(f"relume {name}: stopped; the same command again goes on where this one stopped", file=sys.stderr)
+    return ExitCode.INTERRUPTED
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error stands for the keyboard's: Beam raises what its threads died of as an error of its own."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or str(error).startswith("KeyboardInterrupt"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _help() -> str:

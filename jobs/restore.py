@@ -53,6 +53,7 @@ def _restore(argv: list[str]) -> int:
     plan = Plan(config, run, str(folder))
     found = survey.take(config, digest)
     if config.dry_run:
+        recording.check_recipe(config.output, digest, settings, replace=config.replace, dry_run=True)
         _print_survey(found)
         return ExitCode.DONE
     options = _options(beam_flags)

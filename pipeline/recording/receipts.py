@@ -320,7 +320,9 @@ class _WriteImage(beam.DoFn):
             yield result
 
 
-def check_recipe(target_uri: str, digest: str, settings: Mapping[str, Any], *, replace: bool = False) -> None:
+def check_recipe(
+    target_uri: str, digest: str, settings: Mapping[str, Any], *, replace: bool = False, dry_run: bool = False
+) -> None:
     """Makes sure that one output is of one recipe: the first run writes it down, later ones must have the same.
 
     Args:
@@ -331,17 +333,20 @@ def check_recipe(target_uri: str, digest: str, settings: Mapping[str, Any], *, r
             where its receipt proves that its bytes are ours, and left alone where it was edited (a `conflict`). A run
             that is killed on the way goes on with the new recipe; what it has not reached is still whole, as the old
             recipe made it.
+        dry_run: looks, and writes nothing.
 
     Raises:
         UsageError: if the output is of another recipe and must not be replaced.
     """
     target = open_storage(target_uri)
     data = canonical_json({"relume": RECEIPT_FORMAT, "recipe": digest, "settings": settings})
-    if target.create(names.RECIPE, data, content_type="application/json", attempt=digest) is not Created.CONFLICT:
+    if not dry_run and (
+        target.create(names.RECIPE, data, content_type="application/json", attempt=digest) is not Created.CONFLICT
+    ):
         return
     standing = target.stat(names.RECIPE)
     known = json.loads(target.read_small(names.RECIPE) or b"{}").get("recipe")
-    if known == digest:
+    if known == digest or (dry_run and (replace or standing is None)):
         return
     if not replace or standing is None:
         raise UsageError(

@@ -135,3 +135,18 @@ def test_a_job_gets_its_arguments_and_logs_to_stderr(capsys: pytest.CaptureFixtu
         "pipeline.any: got ['--input', 'x']",
         "pipeline.any: got ['--input', 'y']",
     ]
+
+
+def test_an_interrupt_that_beam_raised_as_its_own_error_is_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped_in_a_thread(arguments: list[str]) -> int:
+        raise RuntimeError("KeyboardInterrupt [while running 'Each/Restore']")
+
+    def stopped_below(arguments: list[str]) -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("a bundle failed") from error
+
+    for job in (stopped_in_a_thread, stopped_below):
+        assert run_job("restore", job, []) == 130
+        assert "goes on where this one stopped" in capsys.readouterr().err

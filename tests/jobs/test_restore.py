@@ -154,6 +154,7 @@ def test_another_recipe_on_the_same_output_is_refused_with_both_digests(
     code = restore.main(command(archive, tmp_path / "out", tiny_model, "--strength", "0.5"))
 
     assert code == 2
+    assert restore.main(command(archive, tmp_path / "out", tiny_model, "--strength", "0.5", "--dry_run")) == 2
     recipe = json.loads((tmp_path / "out/_relume/recipe.json").read_text())["recipe"]
     assert recipe in capsys.readouterr().err
     assert outputs(tmp_path / "out") == before
