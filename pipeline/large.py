@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -32,8 +33,11 @@ from pipeline.storage import open_storage
 BAND_PIXELS = 8_000_000
 """That a band needs, unless one row of tiles has more."""
 
-JUDGED_BYTES = 2**26
-"""Of the pixels that are judged at once."""
+JUDGED_BYTES = 2**24
+"""Of a page's pixels that are read at once to be judged."""
+
+MEASURED_BYTES = 2**22
+"""Of those, about so many are measured at once: a measure needs some twenty times the memory of its pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,25 +268,25 @@ class _Way:
     def _tally(self, number: int, written: LargeTiff | None, reference: LargeTiff | None) -> _Tally:
         """Measures a page, its rows and those of output and reference side by side."""
         page, tally = self.image.pages[number], _Tally()
-        pristine = None if reference is None else reference.pages[0]
-        if pristine is not None and (pristine.height, pristine.width, pristine.dtype) != (
-            page.height,
-            page.width,
-            page.dtype,
-        ):
-            pristine = None
-        step = max(8, JUDGED_BYTES // page.row_bytes // 8 * 8)
-        for start in range(0, page.height, step):
-            stop = min(start + step, page.height)
+        size = page.height, page.width, page.dtype
+        if reference is not None:
+            pristine = reference.pages[0]
+            reference = reference if (pristine.height, pristine.width, pristine.dtype) == size else None
+        measured = max(8, MEASURED_BYTES // page.row_bytes // 8 * 8)
+        for start, stop in _stretches(page):
             decoded = self._rows(page, start, stop)[0]
             # Our own bytes need no guard.
             after = None if written is None else written.rows(run_here, written.pages[number], start, stop)[0]
-            compared = (
-                None
-                if reference is None or pristine is None
-                else reference.rows(self.settings.decode, pristine, start, stop)[0]
+            pristine_rows = (
+                None if reference is None else reference.rows(self.settings.decode, reference.pages[0], start, stop)[0]
             )
-            tally.add(decoded, after, compared)
+            for top in range(0, stop - start, measured):
+                rows = slice(top, top + measured)
+                tally.add(
+                    decoded[rows],
+                    None if after is None else after[rows],
+                    None if pristine_rows is None else pristine_rows[rows],
+                )
         return tally
 
     def _kept(self, verdict: Verdict) -> Judged:
@@ -304,6 +308,15 @@ class _Way:
             kept_metadata=kinds_of(self.image.pages[0].metadata, not_kept),
             not_kept=not_kept,
         )
+
+
+def _stretches(page: LargePage) -> Iterator[tuple[int, int]]:
+    """Parts a page's rows for judging: on the JPEG grid, and so that no strip or tile is decoded twice if that fits."""
+    whole = math.lcm(8, 1 if page.plain else page.segment_rows)
+    unit = whole if whole * page.row_bytes <= 2 * JUDGED_BYTES else 8
+    step = max(unit, JUDGED_BYTES // page.row_bytes // unit * unit)
+    for start in range(0, page.height, step):
+        yield start, min(start + step, page.height)
 
 
 class _Tally(Tally):

@@ -33,7 +33,7 @@ MOST_HEADER_BYTES = 2**27
 MOST_HEADER_READS = 200_000
 """Of the directories of a file that is read in bands; one with more goes the way of others, through the guard."""
 
-DECODED_BYTES = 2**26
+DECODED_BYTES = 2**24
 """About so many bytes of pixels are decoded or encoded at once."""
 
 MOST_SEGMENT_BYTES = 3 * 2**26
@@ -61,10 +61,15 @@ class _Head:
     def __len__(self) -> int:
         return len(self._content)
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether more was asked for than it gives."""
+        return self._bytes < 0 or self._reads < 0
+
     def __getitem__(self, piece: slice, /) -> bytes:
         start, stop, _ = piece.indices(len(self._content))
         self._bytes, self._reads = self._bytes - max(0, stop - start), self._reads - 1
-        if self._bytes < 0 or self._reads < 0:
+        if self.exhausted:
             raise DirectoryError("more directories than a file that is read in bands may have")
         return piece_of(self._content, start, max(0, stop - start))
 
@@ -240,14 +245,20 @@ def open_large(content: Content, form: str, above_pixels: int) -> LargeTiff | No
         whose strips or tiles are too large. The decoder of whole files then says what it is.
 
     Raises:
-        DamagedImageError: if pixels lie behind the file's end.
+        DamagedImageError, UnsupportedImageError: as the decoder of whole files would, by the directories alone; also if
+            pixels lie behind the file's end.
     """
     if form not in FORMS or piece_of(content, 0, 4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return None
+    head = _Head(content)
     try:
-        layout, found, thumbnail = tiff.pages_of(_Head(content))
+        layout, found, thumbnail = tiff.pages_of(head)
         header = tiff.header_of(found)
-    except (ImageError, DirectoryError, struct.error, MemoryError, IndexError):
+    except ImageError:
+        if head.exhausted:
+            return None
+        raise
+    except (struct.error, IndexError):
         return None
     if header.keep is not None or header.pixels <= above_pixels or piece_of(content, 8, 2) == b"CR":
         return None

@@ -19,6 +19,7 @@ MAX_MEGAPIXELS = 64
 """Larger images are not decoded again for a crop."""
 
 _STEP = 8
+_ROWS = 64 * _STEP
 _MAX_PROFILE_BYTES = 4096
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -69,21 +70,32 @@ def most_different(before: Array, after: Array, side: int) -> tuple[int, int]:
 
     Args:
         before, after: `(height, width, channels)` uint8, alike in shape.
-        side: of the square in pixels.
+        side: of the square in pixels, a multiple of 8.
 
     Returns:
         Its left and upper border, multiples of 8 pixels as JPEG's blocks are; zeros where the picture is no larger.
     """
-    change = np.abs(before.astype(np.int16) - after.astype(np.int16)).sum(axis=2, dtype=np.int64)
+    height, width = before.shape[:2]
+    # Block by block, a few rows at a time: sums over single pixels would need many times the memory of the picture.
+    change = np.concatenate(
+        [_change_of_blocks(before[top : top + _ROWS], after[top : top + _ROWS]) for top in range(0, height, _ROWS)]
+    )
     # Sums over all rectangles that begin at the origin: any square is then four numbers away.
     sums = np.pad(change.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    height, width = change.shape
-    tops = np.arange(0, max(height - side, 0) + 1, _STEP)[:, None]
-    lefts = np.arange(0, max(width - side, 0) + 1, _STEP)[None, :]
-    bottoms, rights = np.minimum(tops + side, height), np.minimum(lefts + side, width)
+    blocks = -(-side // _STEP)
+    tops = np.arange(max(height - side, 0) // _STEP + 1)[:, None]
+    lefts = np.arange(max(width - side, 0) // _STEP + 1)[None, :]
+    bottoms, rights = np.minimum(tops + blocks, change.shape[0]), np.minimum(lefts + blocks, change.shape[1])
     inside = sums[bottoms, rights] - sums[tops, rights] - sums[bottoms, lefts] + sums[tops, lefts]
     row, column = np.unravel_index(int(inside.argmax()), inside.shape)
-    return int(lefts[0, column]), int(tops[row, 0])
+    return int(lefts[0, column]) * _STEP, int(tops[row, 0]) * _STEP
+
+
+def _change_of_blocks(before: Array, after: Array) -> Array:
+    """Sums the change over blocks of 8 x 8 pixels, fewer at the right and lower border: `(rows, cols)` int64."""
+    change = np.abs(before.astype(np.int16) - after.astype(np.int16)).sum(axis=2, dtype=np.int64)
+    rows, cols = (np.arange(0, size, _STEP) for size in change.shape)
+    return np.add.reduceat(np.add.reduceat(change, rows, axis=0), cols, axis=1)
 
 
 def _upright(data: bytes) -> PilImage.Image:

@@ -45,6 +45,7 @@ def scene(photo: Array) -> Array:
 def small_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large, "BAND_PIXELS", 1)
     monkeypatch.setattr(large, "JUDGED_BYTES", 200_000)
+    monkeypatch.setattr(large, "MEASURED_BYTES", 50_000)
     monkeypatch.setattr(large_tiff, "DECODED_BYTES", 150_000)
 
 
@@ -323,3 +324,21 @@ def _writes_a_spool(process: int) -> bool:
         return any("/spools/" in str(link) and path.stat().st_size > 0 for path, link in links)
     except OSError:
         return False
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_a_band_and_not_of_the_image(tmp_path: Path, tiny_model: Path) -> None:
+    """Of the process and its decoder together; the larger of the two images is 40 megapixels larger."""
+    from benchmarks import gigapixel
+
+    found = {}
+    for megapixels in (20, 60):
+        archive = tmp_path / str(megapixels)
+        archive.mkdir()
+        gigapixel.make(archive / "large.tif", megapixels, 5000, bits=8, compression="lzw")
+        flags = ["--model", str(tiny_model), "--keep_above_quality", "101", "--band_megapixels", "1"]
+        found[megapixels] = gigapixel.measure(archive, tmp_path / f"out-{megapixels}", *flags)["gibibytes"]
+
+    # Held, the pixels alone would take 0.11 GiB more, each time that they are copied.
+    assert found[60] - found[20] < 0.25
+    assert found[60] < 2.5

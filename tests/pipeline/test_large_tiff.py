@@ -126,8 +126,6 @@ def test_what_is_written_in_bands_is_to_the_byte_what_is_written_at_once(kind: s
     ("data", "form"),
     [
         (b"no picture", "same"),
-        (b"II*\0", "same"),
-        (tiff(COLOUR)[:60], "same"),
         (tiff(COLOUR), "png"),
         (tiff(COLOUR > 128), "same"),  # black and white only
         (tiff(COLOUR, compression="jpeg"), "same"),  # strips that the writer cuts as it likes
@@ -155,8 +153,10 @@ def test_strips_too_large_to_be_held_are_left_to_the_reader_of_whole_files(monke
 def test_a_file_that_ends_early_is_damaged() -> None:
     data = tiff(COLOUR, rowsperstrip=7, compression="zlib")
 
-    with pytest.raises(DamagedImageError, match="up to byte"):
+    with pytest.raises(DamagedImageError, match="byte"):
         open_large(spool(data[: len(data) * 2 // 3]), "same", 0)
+    with pytest.raises(DamagedImageError):
+        open_large(spool(data[:60]), "same", 0)
 
 
 def test_a_damaged_strip_is_damage_of_the_band_that_needs_it() -> None:
