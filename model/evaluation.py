@@ -30,9 +30,6 @@ Level = tuple[float, ...]
 GRID_SHIFT = 4
 """How far the second grid of the double JPEG is shifted against the first, in both directions."""
 
-RECOMPRESSED_GAP = 20
-"""So many points of quality factor worse than the header says must pixels look for the pipeline to distrust it."""
-
 PROTOCOLS: Mapping[bool, str] = {
     False: "grey: luma by ITU-R BT.601, 16..235, rounded; output rounded to uint8; mean over images",
     True: "colour: RGB; chroma of JPEGs 4:2:0; output rounded to uint8; mean over images",
@@ -176,8 +173,8 @@ class Model:
         from model import restorer
 
         estimate = self.restorer.estimate([harmed.pixels])[0]
-        recompressed = harmed.header_quality is not None and estimate.quality < harmed.header_quality - RECOMPRESSED_GAP
-        task = restorer.Task(harmed.pixels, harmed.tables, estimate, project=not recompressed)
+        project = not estimate.contradicts(harmed.header_quality)
+        task = restorer.Task(harmed.pixels, harmed.tables, estimate, project=project)
         return Answer(self.restorer.restore([task])[0], estimate.quality)
 
 
@@ -339,9 +336,9 @@ def quality_errors(restorer: Any, pictures: Iterable[Picture], qualities: Sequen
     for picture in pictures:
         for quality in qualities:
             pixels = _jpeg(picture.pixels, (quality,), np.random.default_rng(0)).pixels
-            found = restorer.estimate([pixels])[0].quality
-            alone.append(abs(found - quality))
-            together.append(alone[-1] if found < quality - RECOMPRESSED_GAP else 0.0)
+            found = restorer.estimate([pixels])[0]
+            alone.append(abs(found.quality - quality))
+            together.append(alone[-1] if found.contradicts(quality) else 0.0)
     return _mean(alone), _mean(together)
 
 

@@ -31,6 +31,10 @@ _SAMPLES = (2, 3)
 _LARGE = 1024
 
 
+RECOMPRESSED_GAP = 20
+"""So many points of quality factor must the pixels look worse than the header says: the file was compressed before."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Estimate:
     """What the model says of one image.
@@ -53,6 +57,10 @@ class Estimate:
     def kind(self) -> str:
         """The most likely class."""
         return max(self.classes, key=lambda name: self.classes[name])
+
+    def contradicts(self, header_quality: int | None) -> bool:
+        """Whether the pixels look much worse than the quality factor that a header stands for."""
+        return header_quality is not None and self.quality < header_quality - RECOMPRESSED_GAP
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

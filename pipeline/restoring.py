@@ -19,9 +19,6 @@ from pipeline.failures import NotRestorableError, Outcome
 # Beam 2.77 loses this module where an optional one beside it cannot be imported, and then warns at every load.
 base.resource = resource
 
-RECOMPRESSED_GAP = 20
-"""So many points of quality factor must the pixels look worse than the header says: the file was compressed before."""
-
 _CERTAIN = 0.8
 """Probability from which the model's word that this is no photograph is taken."""
 
@@ -54,7 +51,7 @@ def damage_of(estimate: Estimate, header_quality: int | None) -> Damage:
         noise=estimate.noise,
         blur=estimate.blur,
         header_quality=header_quality,
-        recompressed=header_quality is not None and estimate.quality < header_quality - RECOMPRESSED_GAP,
+        recompressed=estimate.contradicts(header_quality),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from jobs.command_line import COMMANDS, ExitCode
+from model import restorer
 from pipeline import explaining, failures, judging, options, restoring
 from pipeline.codec import KEPT_REASONS, Limits, avif, jp2, jpeg, tiff, webp
 from pipeline.flags import FlagParser
@@ -229,7 +230,7 @@ def test_the_page_of_formats_tells_the_qualities_and_limits_of_the_code() -> Non
     assert f"more than {gate.drift:g} grey levels" in kept
     assert f"more than {gate.blockiness:g}" in kept
     assert f"more than {gate.quality:g} points" in kept
-    assert f"by more than {restoring.RECOMPRESSED_GAP} points" in kept
+    assert f"by more than {restorer.RECOMPRESSED_GAP} points" in kept
     assert f"`--keep_above_quality` ({config.keep_above_quality})" in kept
 
 

@@ -166,10 +166,3 @@ def test_a_broken_image_is_named(images: Path, capsys: pytest.CaptureFixture[str
 
     assert code == ExitCode.USAGE
     assert "broken.png cannot be read as a picture" in capsys.readouterr().err
-
-
-def test_evaluation_and_pipeline_agree_on_when_to_distrust_a_header() -> None:
-    from model import evaluation
-    from pipeline import restoring
-
-    assert evaluation.RECOMPRESSED_GAP == restoring.RECOMPRESSED_GAP

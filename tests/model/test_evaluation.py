@@ -192,7 +192,7 @@ def test_a_level_that_is_none_is_refused(task: str, text: str, message: str) -> 
 
 
 def test_a_model_is_told_what_a_file_would_tell_and_no_more(tiny_model: Path) -> None:
-    from model.restorer import Restorer, Task
+    from model.restorer import RECOMPRESSED_GAP, Restorer, Task
 
     restorer = Restorer.load(tiny_model)
     shown = picture(channels=3)
@@ -204,7 +204,7 @@ def test_a_model_is_told_what_a_file_would_tell_and_no_more(tiny_model: Path) ->
     row = evaluation.summarise(scores)[1]
 
     quality = restorer.estimate([found.pixels])[0].quality
-    project = quality >= 20 - evaluation.RECOMPRESSED_GAP
+    project = quality >= 20 - RECOMPRESSED_GAP
     np.testing.assert_array_equal(
         answer.pixels, restorer.restore([Task(found.pixels, found.tables, project=project)])[0]
     )
