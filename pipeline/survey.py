@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from pipeline import listing
+from pipeline import listing, names
 from pipeline.codec import KeepAsIs, Limits
 from pipeline.codec.transforms import decode_by
 from pipeline.elements import ImageRef
@@ -46,27 +46,24 @@ def take(config: RestoreConfig, recipe_digest: str) -> Survey:
     """
     target = open_storage(config.output)
     known = None if config.reference is None else _references(config.reference)
-    receipts: dict[str, list[listing.Done]] = defaultdict(list)
-    for shard in listing.receipt_shards(config.output):
-        for receipt in listing.list_receipts(shard, config.output):
-            receipts[receipt.name].append(receipt)
     listed = done = unusable = pending = pending_bytes = 0
-    for ref in _sources(config):
-        listed += 1
-        try:
-            target.output_name(ref.name)
-        except BadNameError:
-            unusable += 1
-            continue
-        if listing.is_done(ref, receipts.get(ref.name, ()), recipe_digest):
-            done += 1
-            continue
-        pending, pending_bytes = pending + 1, pending_bytes + ref.size
-        if known is not None and stem(ref.name) not in known and _can_be_measured(config, ref):
-            raise UsageError(
-                f"--reference {config.reference} has no picture for {ref.name!r}: it must hold one "
-                "under the same name, of any extension, for every image of --input"
-            )
+    for refs, receipts in _parts(config):
+        for ref in refs:
+            listed += 1
+            try:
+                target.output_name(ref.name)
+            except BadNameError:
+                unusable += 1
+                continue
+            if listing.is_done(ref, receipts.get(ref.name, ()), recipe_digest):
+                done += 1
+                continue
+            pending, pending_bytes = pending + 1, pending_bytes + ref.size
+            if known is not None and stem(ref.name) not in known and _can_be_measured(config, ref):
+                raise UsageError(
+                    f"--reference {config.reference} has no picture for {ref.name!r}: it must hold one "
+                    "under the same name, of any extension, for every image of --input"
+                )
     return Survey(listed, done, unusable, pending, pending_bytes)
 
 
@@ -90,19 +87,30 @@ def write_plan(survey: Survey, output: str, run: RunInfo) -> None:
         raise UsageError(f"--run_id {run.run_id} was used before in {output}: give another one, or none")
 
 
-def _sources(config: RestoreConfig) -> Iterator[ImageRef]:
-    if config.inventory is None:
-        refs: Iterator[ImageRef] = (
-            ref for shard in listing.shards_of(config.input) for ref in listing.list_shard(shard, config.input)
-        )
-    else:
+def _parts(config: RestoreConfig) -> Iterator[tuple[Iterator[ImageRef], dict[str, list[listing.Done]]]]:
+    """Cuts the archive by its first folders, each with the receipts of its images: only those are held at a time."""
+    wanted = listing.Wanted(config.input, config.output, config.include, config.exclude)
+    if config.inventory is not None:
+        # An inventory may name its images in any order, so all receipts have to be at hand.
         refs = (
             listing.look_up(ref, config.input)
             for path in listing.match_inventory(config.inventory)
             for ref in listing.read_inventory(path, config.input)
         )
-    wanted = listing.Wanted(config.input, config.output, config.include, config.exclude)
-    return (ref for ref in refs if wanted(ref.name))
+        yield (ref for ref in refs if wanted(ref.name)), _receipts(config.output, listing.receipt_shards(config.output))
+        return
+    for shard in listing.shards_of(config.input):
+        below = listing.Shard(f"{names.RECEIPTS}/{shard.prefix}", shard.recursive)
+        listed = listing.list_shard(shard, config.input)
+        yield (ref for ref in listed if wanted(ref.name)), _receipts(config.output, [below])
+
+
+def _receipts(output: str, shards: Iterable[listing.Shard]) -> dict[str, list[listing.Done]]:
+    found: dict[str, list[listing.Done]] = defaultdict(list)
+    for shard in shards:
+        for receipt in listing.list_receipts(shard, output):
+            found[receipt.name].append(receipt)
+    return found
 
 
 def _can_be_measured(config: RestoreConfig, ref: ImageRef) -> bool:
