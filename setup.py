@@ -47,6 +47,7 @@ setup(
         "rich>=15,<16",
         "scikit-image>=0.26,<0.27",
         "scipy>=1.17,<1.18",
+        "simplejpeg>=1.9,<2",
         "tensorflow-datasets>=4.9.10,<5",
         "tifffile>=2026.3.3",
     ],

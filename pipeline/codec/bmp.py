@@ -39,13 +39,15 @@ def probe(data: bytes) -> Header:
         keep = "bilevel" if bits == 1 else "palette"
     elif bits == 16:
         keep = "depth"
-    elif compression != RAW:  # channels in places of their own, or a JPEG or PNG within
+    elif compression != RAW or (bits == 32 and any(data[start + 3 : end : 4])):
+        # Channels in places of their own, or a JPEG or PNG within; or a fourth byte, no alpha by the format, that some
+        # writers mean as one.
         keep = "lossy-not-writable"
     elif size >= 124 and data[70:74] in EMBEDDED_PROFILES:
         keep = "colour-space"
     if keep == "palette" and bits == 8 and compression == RAW and _is_grey(data, size):
         keep = None
-    return Header("bmp", width, abs(height), bits // 8 or 1, min(bits, 8), 1, width * abs(height), keep)
+    return Header("bmp", width, abs(height), min(bits // 8, 3) or 1, min(bits, 8), 1, width * abs(height), keep)
 
 
 def _is_grey(data: bytes, size: int) -> bool:
@@ -72,12 +74,21 @@ def read(data: bytes) -> Picture:
         across, down = struct.unpack_from("<ii", data, 38)
         density = density_of(across / 100, down / 100, "cm")
     (bits,) = struct.unpack_from("<H", data, 28 if size >= 16 else 24)
-    return Picture((Page(pixels, metadata=Metadata(density=density)),), encoding={"bits": bits, "downward": height < 0})
+    start = struct.unpack_from("<I", data, 10)[0]
+    end = start + (image.width * bits + 31) // 32 * 4 * image.height
+    metadata = Metadata(density=density, not_kept=("bytes-behind-the-end",) if data[end:].strip(b"\0") else ())
+    return Picture((Page(pixels, metadata=metadata),), encoding={"bits": bits, "downward": height < 0})
 
 
-def write(pixels: Pixels, density: tuple[float, float, str] | None) -> bytes:
-    """Encodes 8-bit grey or RGB, from the bottom row up, with the density."""
+def check(data: bytes) -> None:
+    """Leaves a file that is kept as it is: `probe` knows where its pixels end."""
+
+
+def write(pixels: Pixels, density: tuple[float, float, str] | None, bits: int = 24) -> bytes:
+    """Encodes 8-bit grey or RGB, from the bottom row up, with the density; RGB of 32 bits has an empty byte a pixel."""
     stream = io.BytesIO()
+    if bits == 32:
+        pixels = np.concatenate([pixels, np.zeros_like(pixels[..., :1])], axis=2)
     PilImage.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)).save(stream, "BMP")
     data = bytearray(stream.getvalue())
     across, down, _ = density or (0.0, 0.0, "cm")

@@ -24,21 +24,23 @@ class Reader(NamedTuple):
     Attributes:
         probe: reads the header; raises typed errors for what it looks at, anything for what it trips over.
         read: decodes what `probe` found restorable.
+        check: walks through what `probe` found to be kept as it is, as far as that goes without decoding it.
     """
 
     probe: Callable[[bytes], Header]
     read: Callable[[bytes], Picture]
+    check: Callable[[bytes], None]
 
 
 READERS: dict[str, Reader] = {
-    "avif": Reader(avif.probe, avif.read),
-    "bmp": Reader(bmp.probe, bmp.read),
-    "gif": Reader(gif.probe, gif.read),
-    "jp2": Reader(jp2.probe, jp2.read),
-    "jpeg": Reader(jpeg.probe, jpeg.read),
-    "png": Reader(png.probe, png.read),
-    "tiff": Reader(tiff.probe, tiff.read),
-    "webp": Reader(webp.probe, webp.read),
+    "avif": Reader(avif.probe, avif.read, avif.check),
+    "bmp": Reader(bmp.probe, bmp.read, bmp.check),
+    "gif": Reader(gif.probe, gif.read, gif.check),
+    "jp2": Reader(jp2.probe, jp2.read, jp2.check),
+    "jpeg": Reader(jpeg.probe, jpeg.read, jpeg.check),
+    "png": Reader(png.probe, png.read, png.check),
+    "tiff": Reader(tiff.probe, tiff.read, tiff.check),
+    "webp": Reader(webp.probe, webp.read, webp.check),
 }
 
 # The first bytes of pictures that no decoder here is trusted with; longer beginnings first.
@@ -131,6 +133,7 @@ def picture_of(data: bytes, limits: Limits) -> tuple[str, Picture]:
     limits.check_bytes(len(data))
     header = probe(data)
     if header.keep:
+        typed(lambda: READERS[header.format].check(data))
         raise KeepAsIs(header.keep, header.format, header.size)
     limits.check_pixels(header)
     if header.format == "jpeg" and typed(lambda: jpeg.has_more_behind(data)):

@@ -149,7 +149,7 @@ def _same_tiff(image: Image, pages: tuple[Pixels, ...], exact: bool) -> Written:
 
 
 def _same_bmp(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
-    return Written(bmp.write(pages[0], image.pages[0].metadata.density))
+    return Written(bmp.write(pages[0], image.pages[0].metadata.density, dict(image.encoding)["bits"]))
 
 
 def _same_jp2(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
@@ -159,7 +159,7 @@ def _same_jp2(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
 
 def _same_avif(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
     page = image.pages[0]
-    return Written(*avif.write(pages[0], page.alpha, page.metadata))
+    return Written(*avif.write(pages[0], page.alpha, page.metadata, dict(image.encoding)["turned"]))
 
 
 def _other_png(image: Image, pages: tuple[Pixels, ...]) -> Written:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+
 from pipeline.codec.ifd import DirectoryError, Layout, read_directory, read_layout
 
 THUMBNAIL = "thumbnail"
 ORIENTATION = 274
+TEXT = 2
+"""TIFF type of texts."""
 # Where a thumbnail's bytes lie, and how many: a JPEG stream, or strips of pixels.
 THUMBNAIL_PLACES = ((0x0201, 0x0202), (0x0111, 0x0117))
 
@@ -43,6 +47,33 @@ def without_thumbnail(exif: bytes) -> tuple[bytes, tuple[str, ...]]:
             if len(data) - end < 4 and not any(data[end:]):  # the end, but for padding
                 del data[start:]
     return bytes(data), (THUMBNAIL,)
+
+
+def is_ascii(exif: bytes) -> bool:
+    """Tells whether texts are of the letters that the standard allows; many a program writes UTF-8 there."""
+    try:
+        layout, first = read_layout(exif)
+        directories = [read_directory(exif, layout, first)[0]]
+    except DirectoryError:
+        return exif.isascii()
+    for directory in directories:
+        directories.extend(directory.nested.values())
+    return all(entry.value.isascii() for one in directories for entry in one.entries.values() if entry.kind == TEXT)
+
+
+def with_orientation_as(exif: bytes, tag: int) -> bytes:
+    """Gives the orientation of the first directory another number; all else stays, also what cannot be read."""
+    try:
+        layout, first = read_layout(exif)
+        end = _link(exif, layout, first)
+    except DirectoryError:
+        return exif
+    data = bytearray(exif)
+    number = struct.Struct(layout.order + "H")
+    for place in range(first + layout.count.size, end, layout.entry.size):
+        if number.unpack_from(data, place)[0] == ORIENTATION:
+            number.pack_into(data, place, tag)
+    return bytes(data)
 
 
 def _link(exif: bytes, layout: Layout, first: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import zlib
 from collections.abc import Iterator
@@ -25,8 +26,9 @@ COMMENT = (b"tEXt", b"Comment")
 MAX_TEXT = 64 * 2**20
 """Bytes that one compressed chunk may unfold to."""
 
-# Chunks that other pixels make untrue; a palette proposed for RGB and its histogram are a help for old screens.
-STALE = {b"PLTE": "", b"hIST": "", b"sPLT": "", b"tRNS": "", b"caBX": "jumbf"}
+# Chunks that other pixels make untrue, and what is lost with them; a palette proposed for RGB and its histogram are a
+# help for old screens, and a transparent colour becomes an alpha channel.
+STALE = {b"PLTE": "", b"hIST": "", b"sPLT": "", b"tRNS": "colour-key", b"caBX": "jumbf"}
 
 
 class Chunk(NamedTuple):
@@ -95,7 +97,22 @@ def read(data: bytes) -> Picture:
     if pixels.shape[2] in (2, 4):
         alpha = np.ascontiguousarray(pixels[..., -1])
         pixels = np.ascontiguousarray(pixels[..., :-1])
-    return Picture((Page(pixels, alpha, read_metadata(parts)),), encoding={"only_here": _only_here(parts)})
+    metadata = read_metadata(parts)
+    if has_more_behind(data, parts):
+        metadata = dataclasses.replace(metadata, not_kept=names(metadata.not_kept, ("bytes-behind-the-end",)))
+    return Picture((Page(pixels, alpha, metadata),), encoding={"only_here": _only_here(parts)})
+
+
+def check(data: bytes) -> None:
+    """Walks through a file that is kept as it is; `DamagedImageError` where it ends early or a check sum is wrong."""
+    for _ in chunks(data):
+        pass
+
+
+def has_more_behind(data: bytes, parts: list[Chunk]) -> bool:
+    """Tells whether anything but zeros follows the last chunk."""
+    end = len(SIGNATURE) + sum(12 + len(chunk.content) for chunk in parts)
+    return bool(data[end:].strip(b"\0"))
 
 
 def _only_here(parts: list[Chunk]) -> tuple[str, ...]:
@@ -179,7 +196,7 @@ def carried(parts: list[Chunk]) -> tuple[tuple[Chunk, ...], tuple[str, ...]]:
         if kind in (b"IHDR", b"IDAT", b"IEND"):
             if kind == b"IHDR" and content[12] == 1:
                 dropped.append("interlacing")
-        elif kind == b"sBIT" and keyed:  # a transparent colour becomes an alpha channel, of which it knows nothing
+        elif kind == b"sBIT" and keyed:  # it knows nothing of the alpha channel
             dropped.append("chunk-sBIT")
         elif kind in STALE:
             dropped.extend(filter(None, [STALE[kind]]))

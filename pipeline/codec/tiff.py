@@ -28,7 +28,9 @@ from pipeline.failures import DamagedImageError
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION, SAMPLES = 256, 257, 258, 259, 262, 270, 277
 SUBFILE, ACROSS, DOWN, UNIT, PREDICTOR, EXTRA, FORMAT, SUB_IFDS = 254, 282, 283, 296, 317, 338, 339, 330
-TILE_WIDTH, TILE_HEIGHT = 322, 323
+TILE_WIDTH, TILE_HEIGHT, PLANES = 322, 323, 284
+SEGMENTS = ((273, 279), (324, 325))
+"""Tags of offsets and of byte counts, of strips and of tiles."""
 PAGE_NUMBER, XMP, IPTC, PHOTOSHOP, ICC, LAYERS, DNG = 297, 700, 33723, 34377, 34675, 37724, 50706
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR, CFA, LINEAR_RAW = 0, 1, 2, 3, 5, 6, 32803, 34892
 UNITS = {1: "none", 2: "inch", 3: "cm"}
@@ -40,7 +42,7 @@ STRUCTURE = {
     *(347, *range(512, 522), 529, 530, 531, 532),
 }
 
-LOSSLESS = {1: "none", 5: "lzw", 8: "deflate", 32946: "deflate", 32773: "packbits", 50000: "zstd", 34925: "lzma"}
+LOSSLESS = {1: "none", 5: "lzw", 8: "adobe_deflate", 32946: "deflate", 32773: "packbits", 50000: "zstd", 34925: "lzma"}
 JPEG = 7
 JPEG_QUALITY = 95
 SMALL = 512
@@ -130,7 +132,28 @@ def pages_of(data: Readable) -> tuple[Layout, list[tuple[int, Directory, PageHea
         for place, _, page in pages
         if page.reduced and place > 0 and max(page.width, page.height) <= SMALL and max(page.width, page.height) > 0
     ]
-    return layout, [page for page in pages if page[0] not in small], bool(small)
+    wanted = [page for page in pages if page[0] not in small]
+    for place, directory, _ in wanted:
+        _check_segments(directory, layout, place, len(data))
+    return layout, wanted, bool(small)
+
+
+def _check_segments(directory: Directory, layout: Layout, place: int, size: int) -> None:
+    """Refuses a page whose compressed strips or tiles reach past the end: decoders paint over what is missing.
+
+    Of bare pixels the reader itself knows how many there must be, and writers overstate their last strip.
+    """
+    if directory.integer(COMPRESSION, layout, 1) == 1:
+        return
+    for starts, counts in SEGMENTS:
+        pairs = zip(directory.integers(starts, layout), directory.integers(counts, layout), strict=False)
+        end = max((start + count for start, count in pairs), default=0)
+        if end > size:
+            raise DamagedImageError(f"a strip or tile of page {place} ends at byte {end} of {size}")
+
+
+def check(data: bytes) -> None:
+    """Leaves a file that is kept as it is: `probe` knows where its strips and tiles end."""
 
 
 def probe(data: bytes) -> Header:
@@ -234,7 +257,7 @@ def read_metadata(directory: Directory, layout: Layout, thumbnail: bool = False)
         entry = directory.entries.get(tag)
         return entry.value or None if entry else None
 
-    block = content(PHOTOSHOP) or b""
+    block, colours = content(PHOTOSHOP) or b"", directory.integer(SAMPLES, layout, 1)
     density = None
     sides = [directory.entries.get(tag) for tag in (ACROSS, DOWN)]
     if all(side and side.kind == 5 and side.count for side in sides):
@@ -249,7 +272,12 @@ def read_metadata(directory: Directory, layout: Layout, thumbnail: bool = False)
         xmp=content(XMP),
         iptc=content(IPTC) or photoshop.iptc_of(block),
         density=density,
-        not_kept=names(("thumbnail",) if thumbnail else (), photoshop.without_thumbnail(block)[1]),
+        not_kept=names(
+            ("thumbnail",) if thumbnail else (),
+            # Pages are written with the channels of a pixel side by side.
+            ("planes",) if directory.integer(PLANES, layout, 1) == 2 and colours > 1 else (),
+            photoshop.without_thumbnail(block)[1],
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 from collections.abc import Iterator
@@ -76,8 +77,18 @@ def read(data: bytes) -> Picture:
         image.load()
         whole = np.array(image)
     alpha = np.ascontiguousarray(whole[..., 3]) if whole.shape[2] == 4 else None
-    page = Page(np.ascontiguousarray(whole[..., :3]), alpha, read_metadata(parts))
+    metadata = read_metadata(parts)
+    (size,) = struct.unpack_from("<I", data, 4)
+    if data[size + 8 :].strip(b"\0"):
+        metadata = dataclasses.replace(metadata, not_kept=names(metadata.not_kept, ("bytes-behind-the-end",)))
+    page = Page(np.ascontiguousarray(whole[..., :3]), alpha, metadata)
     return Picture((page,), encoding={"lossless": any(kind == b"VP8L" for kind, _ in parts)})
+
+
+def check(data: bytes) -> None:
+    """Walks through a file that is kept as it is; `DamagedImageError` where it ends early."""
+    for _ in chunks(data):
+        pass
 
 
 def read_metadata(parts: list[tuple[bytes, bytes]]) -> Metadata:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import numpy as np
 import pytest
 
 from pipeline.codec import FORMS, KeepAsIs, Limits, decode, encode
 from pipeline.elements import Image
-from pipeline.failures import ImageError
-from tests.pipeline.picture_files import RESTORABLE, of, restorable
+from pipeline.failures import DamagedImageError, ImageError
+from tests.pipeline.picture_files import KEPT, RESTORABLE, of, restorable
 from tests.pipeline.test_codec_metadata import FULL
 
 LIMITS = Limits(max_pixels=1_000_000)
@@ -84,3 +85,44 @@ def test_noise_behind_every_beginning_is_a_typed_error() -> None:
             data = restorable(name)[:length] + randomness.bytes(400)
 
             assert not isinstance(outcome_of(data), Image) or length > 24, name
+
+
+def with_size(data: bytes, width: int, height: int) -> bytes:
+    """Makes a baseline JPEG promise another size."""
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
+
+
+@pytest.mark.parametrize(("width", "height"), [(53, 300), (300, 37), (15_000, 15_000)])
+def test_a_jpeg_that_promises_more_rows_than_it_has_is_damaged(width: int, height: int) -> None:
+    data = with_size(restorable("jpeg 4:2:0"), width, height)
+
+    with pytest.raises(DamagedImageError, match="premature end of data"):
+        decode(of(data), Limits())
+
+
+def test_a_jpeg_cut_short_and_closed_with_an_end_marker_is_damaged() -> None:
+    data = restorable("jpeg 4:4:4")
+
+    assert outcome_of(data[: len(data) * 3 // 4] + b"\xff\xd9") == "damaged"
+
+
+def test_bytes_left_over_before_the_end_marker_of_a_jpeg_do_no_harm() -> None:
+    data = restorable("jpeg 4:4:4")
+
+    assert isinstance(outcome_of(data[:-2] + bytes(40) + data[-2:]), Image)
+
+
+@pytest.mark.parametrize("name", ["gif", "animated gif", "palette png", "animated png", "animated webp", "cmyk jpeg"])
+def test_a_file_to_be_kept_is_looked_through_to_its_end(name: str) -> None:
+    data = KEPT[name][0]()
+
+    assert outcome_of(data) == KEPT[name][1]
+    assert outcome_of(data[:-1]) == "damaged"
+    assert outcome_of(data[: len(data) * 2 // 3]) == "damaged"
+
+
+@pytest.mark.parametrize("name", ["tiff lzw", "tiff jpeg", "tiff zstd"])
+def test_a_compressed_tiff_that_lacks_its_last_bytes_is_damaged(name: str) -> None:
+    # The pixels stand behind the directory.
+    assert outcome_of(restorable(name)[:-3]) == "damaged"

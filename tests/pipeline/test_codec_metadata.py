@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import struct
@@ -13,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import ImageCms
 
-from pipeline.codec import FORMS, Limits, decode, encode
+from pipeline.codec import FORMS, KeepAsIs, Limits, decode, encode
+from pipeline.codec import exif as exif_room
 from pipeline.codec import jp2 as jp2_room
 from pipeline.codec import tiff as tiff_room
 from pipeline.codec.exif import without_thumbnail
@@ -25,11 +28,13 @@ from tests.pipeline.picture_files import (
     COLOUR,
     DEEP,
     GREY,
+    Array,
     jp2,
     of,
     photo,
     pillow,
     png,
+    restorable,
     segment,
     tiff,
     with_chunks,
@@ -431,3 +436,76 @@ def test_exiftool_finds_what_a_camera_said_in_an_avif_that_was_turned(tmp_path: 
     assert tags["ExifIFD:ISO"] == 400
     assert tags["GPS:GPSLatitude"] == pytest.approx(51.0534, abs=1e-3)
     assert tags["InteropIFD:InteropIndex"] == "R98"
+
+
+TAIL = b"one more picture"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "lost"),
+    [
+        ("arithmetic coding", lambda: jpeg8(COLOUR), {"arithmetic-coding"}),
+        ("adobe's rgb", lambda: restorable("jpeg rgb"), {"adobe-marker"}),
+        ("colour key", lambda: restorable("png colour key"), {"colour-key"}),
+        ("planes", lambda: restorable("tiff planes"), {"planes"}),
+        *(
+            (f"a tail behind {name}", lambda name=name: restorable(name) + TAIL, {"bytes-behind-the-end"})
+            for name in ("jpeg 4:2:0", "png rgb", "webp lossless", "webp lossy", "bmp rgb", "bmp grey")
+        ),
+        ("an avif twice", lambda: restorable("avif") * 2, {"bytes-behind-the-end"}),
+    ],
+)
+def test_what_the_new_file_does_otherwise_is_named(name: str, data: Callable[[], bytes], lost: set[str]) -> None:
+    image = decode(of(data()), Limits())
+
+    assert set(encode(image, restored(image), "same").not_kept) == lost
+
+
+def jpeg8(pixels: Array) -> bytes:
+    """Encodes with arithmetic coding, which the encoder of the pipeline lacks."""
+    if not shutil.which("cjpeg"):
+        pytest.skip("cjpeg (Debian: libjpeg-turbo-progs) is not installed")
+    command = ["cjpeg", "-arithmetic", "-quality", "40"]
+    return subprocess.run(command, input=pillow(pixels, "PPM"), capture_output=True, check=True).stdout
+
+
+def test_adobe_s_marker_is_carried_where_it_stays_true() -> None:
+    adobe = (0xEE, b"Adobe\0\x64\0\0\0\0\1")
+    image = decode(of(with_segments(restorable("jpeg 4:2:0"), adobe)), Limits())
+
+    output = encode(image, restored(image), "same")
+
+    assert segment(*adobe) in output.data
+    assert output.not_kept == ()
+
+
+def test_the_exif_of_an_avif_comes_back_byte_for_byte_though_it_has_an_orientation_and_letters_beyond_ascii() -> None:
+    said = exif("<").replace(b"Anna Benz", "Zoë Benz".encode()[:9])
+    hidden = exif_room.with_orientation_as(said, 0x0113)
+    source = pillow(COLOUR, "AVIF", exif=hidden).replace(hidden, said)  # as ExifTool leaves one
+    image = decode(of(source), Limits())
+
+    output = encode(image, restored(image), "same")
+
+    assert b"irot" not in output.data
+    assert exif_room.without_thumbnail(said)[0] in output.data
+    assert decode(of(output.data), Limits()).pages[0].metadata.exif == image.pages[0].metadata.exif
+
+
+def test_a_turned_avif_whose_exif_has_letters_beyond_ascii_is_kept() -> None:
+    said = exif("<").replace(b"Anna Benz", "Zoë Benz".encode()[:9])
+    asked = b"Exif\0\0" + exif("<").replace(b"Anna Benz", b"Zo** Benz")
+    turned = pillow(COLOUR, "AVIF", exif=asked)
+
+    source = turned.replace(b"Zo** Benz", "Zoë Benz".encode()[:9])
+
+    assert said.count("ë".encode()) == 1
+    with pytest.raises(KeepAsIs, match="not written again"):
+        decode(of(source), Limits())
+
+
+def test_a_deflated_tiff_keeps_the_number_of_its_compression() -> None:
+    image = decode(of(tiff(COLOUR, compression="adobe_deflate")), Limits())
+
+    with tifffile.TiffFile(io.BytesIO(encode(image, restored(image), "same").data)) as file:
+        assert file.pages[0].compression == 8
