@@ -46,7 +46,6 @@ def _why(argv: list[str]) -> int:
     config, name = _parse(argv)
 
     from pipeline import explaining
-    from pipeline.judging import Gate
     from pipeline.storage import open_storage
 
     try:
@@ -63,7 +62,7 @@ def _why(argv: list[str]) -> int:
         # A terminal acts on DEL too, the one control character that JSON may hold as it is.
         print(json.dumps(explaining.as_json(story)).replace("\x7f", "\\u007f"))
     else:
-        for line in explaining.as_text(story, dataclasses.asdict(Gate())):
+        for line in explaining.as_text(story):
             print(line)
     unreadable = story.receipts and isinstance(story.receipts[0][1], explaining.Unreadable)
     return ExitCode.DIFFERENCE if unreadable else ExitCode.DONE

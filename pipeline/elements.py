@@ -24,11 +24,14 @@ class ImageRef:
         name: its path below the archive's root, with `/`, exactly as storage spells it.
         size: in bytes.
         version: the generation in cloud storage; modification time in ns and size on disk.
+        again: that another version of it, or this one by another recipe, was done before; says nothing of which object
+            this is.
     """
 
     name: str
     size: int
     version: str
+    again: bool = dataclasses.field(default=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -236,6 +239,23 @@ class Measures:
 
 
 @dataclasses.dataclass(frozen=True)
+class Check:
+    """One check of the gate.
+
+    Attributes:
+        name: short, safe to count by.
+        value: what was found.
+        limit: what it was held against; `changed` must be above it, `psnr` at least it, all others at most.
+        passed: whether that was so.
+    """
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Verdict:
     """What is to become of an image, and why.
 
@@ -243,7 +263,7 @@ class Verdict:
         outcome: `restored` or `kept`.
         reason: `improved`, or why it was kept: a short name, safe to count by.
         before, after: the measures; `after` is of the bytes as written, empty where nothing was restored.
-        gate: each check by name: its value and whether it passed.
+        gate: each check that was made.
         damage: what the model estimated; None where the model never saw the image.
     """
 
@@ -251,7 +271,7 @@ class Verdict:
     reason: str
     before: Measures = Measures()
     after: Measures = Measures()
-    gate: tuple[tuple[str, float, bool], ...] = ()
+    gate: tuple[Check, ...] = ()
     damage: Damage | None = None
 
 

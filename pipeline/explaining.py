@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from pipeline import failures, names, provenance
@@ -143,16 +143,15 @@ def as_json(story: Story) -> dict[str, Any]:
     }
 
 
-def as_text(story: Story, limits: Mapping[str, float]) -> Iterator[str]:
+def as_text(story: Story) -> Iterator[str]:
     """Tells a story in lines that a terminal may be given: nothing in them acts on it.
 
     Args:
         story: of one image.
-        limits: of the gate, by the name of its field.
     """
     since = story.failed_since
     parts = [_failed(story, failure) for failure in since]
-    parts += [_done(story, place, limits) for place in range(len(story.receipts))]
+    parts += [_done(story, place) for place in range(len(story.receipts))]
     parts += [_failed(story, failure) for failure in story.failures if failure not in since]
     if story.not_shown:
         parts.append([f"{counted(story.not_shown, 'older receipt')} of this image: --all shows them"])
@@ -232,7 +231,7 @@ def _failed(story: Story, failure: Failure) -> list[str]:
     return [f"{story.name}: failed{when}, {_because(failure.reason)}", *_aligned(facts)]
 
 
-def _done(story: Story, place: int, limits: Mapping[str, float]) -> list[str]:
+def _done(story: Story, place: int) -> list[str]:
     name, (found, said) = story.name, story.receipts[place]
     older = " (superseded)" if place else ""
     if isinstance(said, Unreadable):
@@ -250,7 +249,7 @@ def _done(story: Story, place: int, limits: Mapping[str, float]) -> list[str]:
                 ("", f"{said.output_format}, {size(said.output.size)}, sha256 {said.output.sha256}"),
                 *_damage(said.damage),
                 *_measures(said.before, said.after),
-                *_gate(said.gate, limits),
+                *_gate(said.gate),
                 ("metadata", f"kept: {_listed(said.kept)}; not kept: {_listed(said.not_kept)}"),
                 ("run", f"{said.run}, Relume {said.code} on {said.device}"),
                 ("model", said.model),
@@ -292,21 +291,19 @@ def _measures(before: Measures, after: Measures) -> Iterator[tuple[str, str]]:
         title = ""
 
 
-def _gate(gate: tuple[Check, ...], limits: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+def _gate(gate: tuple[Check, ...]) -> Iterator[tuple[str, str]]:
     if not gate:
         yield "checks", "none: nothing was restored"
     for place, check in enumerate(gate):
         value = "no number" if check.value is None else f"{check.value:.6g}"
         verdict = "passed" if check.passed else "FAILED"
         meaning = _CHECKS.get(check.name, "unknown to this version of Relume")
-        yield "" if place else "checks", f"{verdict}  {check.name} {value}{_must(check.name, limits)} ({meaning})"
+        yield "" if place else "checks", f"{verdict}  {check.name} {value}{_must(check)} ({meaning})"
 
 
-def _must(check: str, limits: Mapping[str, float]) -> str:
-    """What the gate asks of a check, as the end of a phrase; empty for one that is not known."""
-    if check == "changed":
-        return ", must be above 0"
-    if check == "psnr":
-        return ", must be at least 0"
-    limit = limits.get("outside_bins" if check == "bins" else check)
-    return "" if limit is None else f", must be at most {limit:g}"
+def _must(check: Check) -> str:
+    """What the gate asked of a check, as the end of a phrase; empty where the receipt has no number."""
+    if check.limit is None:
+        return ""
+    relation = {"changed": "above", "psnr": "at least"}.get(check.name, "at most")
+    return f", must be {relation} {check.limit:g}"

@@ -18,7 +18,7 @@ import scipy.fft
 from apache_beam.metrics import Metrics
 
 from model import metrics, metrics_of_rows
-from pipeline.elements import Damage, Encoded, Image, Judged, Measures, Metadata, Pixels, Restoration, Verdict
+from pipeline.elements import Check, Damage, Encoded, Image, Judged, Measures, Metadata, Pixels, Restoration, Verdict
 
 _BLOCK = 8
 
@@ -147,10 +147,6 @@ def judge(encoded: Encoded, gate: Gate, references: References | None = None) ->
     )
 
 
-Check = tuple[str, float, bool]
-"""One check: its name, the value found, and whether it passes."""
-
-
 def _harm(restoration: Restoration, encoded: Encoded, gate: Gate) -> list[Check]:
     """Checks of what was written against what was decoded."""
     image = restoration.image
@@ -159,23 +155,23 @@ def _harm(restoration: Restoration, encoded: Encoded, gate: Gate) -> list[Check]
     if restoration.projected and image.quantization is not None:
         steps = image.quantization[0]
         share = max(outside_bins(written, decoded, steps) for written, decoded in pairs)
-        return [_changed(changed), ("bins", share, share <= gate.outside_bins)]
+        return [_changed(changed), _at_most("bins", share, gate.outside_bins)]
     drift = max(block_drift(written, decoded) for written, decoded in pairs)
-    return [_changed(changed), _drifted(drift, gate)]
+    return [_changed(changed), _at_most("drift", drift, gate.drift)]
 
 
 def _changed(share: float) -> Check:
-    return "changed", share, share > 0
+    return Check("changed", _finite(share), 0.0, share > 0)
 
 
-def _drifted(drift: float, gate: Gate) -> Check:
-    return "drift", drift, drift <= gate.drift
+def _at_most(name: str, value: float, limit: float) -> Check:
+    return Check(name, _finite(value), limit, value <= limit)
 
 
 def _verdict(harm: list[Check], before: Measures, after: Measures, gate: Gate, damage: Damage) -> Verdict:
     """Decides by the checks against the source and those of the two states."""
-    checks = tuple((name, _finite(value), passed) for name, value, passed in (*harm, *_worse(before, after, gate)))
-    failed = [name for name, _, passed in checks if not passed]
+    checks = (*harm, *_worse(before, after, gate))
+    failed = [check.name for check in checks if not check.passed]
     if failed:
         return Verdict("kept", f"gate-{failed[0]}", before, gate=checks, damage=damage)
     return Verdict("restored", "improved", before, after, checks, damage)
@@ -187,12 +183,12 @@ def _worse(before: Measures, after: Measures, gate: Gate) -> list[Check]:
     if before.blockiness is not None and after.blockiness is not None:
         # Below 1 there is no grid to be seen, and a ratio may move as it likes.
         rise = max(after.blockiness, 1.0) - max(before.blockiness, 1.0)
-        checks.append(("blockiness", rise, rise <= gate.blockiness))
+        checks.append(_at_most("blockiness", rise, gate.blockiness))
     if before.quality is not None and after.quality is not None:
         fall = before.quality - after.quality
-        checks.append(("quality", fall, fall <= gate.quality))
+        checks.append(_at_most("quality", fall, gate.quality))
     if before.psnr is not None and after.psnr is not None:
-        checks.append(("psnr", after.psnr - before.psnr, after.psnr >= before.psnr))
+        checks.append(Check("psnr", _finite(after.psnr - before.psnr), 0.0, after.psnr >= before.psnr))
     return checks
 
 
@@ -263,7 +259,10 @@ def judge_tallies(pages: Sequence[Tally], damage: Damage, remaining: Damage, gat
         damage, remaining: as in `Restoration`.
         gate: what an output must not do.
     """
-    harm = [_changed(max(page.changed for page in pages)), _drifted(max(page.drift for page in pages), gate)]
+    harm = [
+        _changed(max(page.changed for page in pages)),
+        _at_most("drift", max(page.drift for page in pages), gate.drift),
+    ]
     return _verdict(harm, pages[0].before(damage.quality), pages[0].after(remaining.quality), gate, damage)
 
 

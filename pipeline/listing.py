@@ -241,7 +241,8 @@ def receipt_shards(uri: str) -> Iterator[Shard]:
 def list_receipts(shard: Shard, uri: str) -> Iterator[Done]:
     """Lists one part of an output's receipts."""
     for ref in list_shard(shard, uri):
-        if parts := names.receipt_of(ref.name):
+        # A link that leads nowhere has no version, and is no receipt.
+        if ref.version and (parts := names.receipt_of(ref.name)):
             yield Done(*parts, int(ref.version.split("-")[0]))
 
 
@@ -323,12 +324,13 @@ class _Split(beam.DoFn):
             error = BadNameError(f"{ref.name!r}: listed {len(refs)} times; only the first is taken")
             yield beam.pvalue.TaggedOutput("failed", Failed("list")(ref, error))
         for ref in refs[:1]:
-            if is_done(ref, group[1]["done"], self._recipe_digest):
+            done = list(group[1]["done"])
+            if is_done(ref, done, self._recipe_digest):
                 self._counters["skipped"].inc()
                 yield beam.pvalue.TaggedOutput("skipped", skipped_row(ref))
             else:
                 self._counters["pending"].inc()
-                yield ref
+                yield dataclasses.replace(ref, again=bool(done))
 
 
 def is_done(ref: ImageRef, receipts: Iterable[Done], recipe_digest: str) -> bool:

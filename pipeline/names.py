@@ -16,6 +16,9 @@ RECEIPTS = f"{BOOKKEEPING}/receipts"
 RUNS = f"{BOOKKEEPING}/runs"
 RECIPE = f"{BOOKKEEPING}/recipe.json"
 
+SUFFIXES = ("", ".png", ".tiff", ".webp")
+"""What may stand behind the source's name in the name of its output."""
+
 _RECEIPT = re.compile(rf"{RECEIPTS}/(?P<name>.+)\.(?P<key>[0-9a-f]{{16}})\.json", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:")
 

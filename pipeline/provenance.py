@@ -26,9 +26,6 @@ FORMAT = 1
 MAX_RECEIPT_BYTES = 2**20
 """A receipt has two or three thousand."""
 
-SUFFIXES = ("", ".png", ".tiff", ".webp")
-"""What may stand behind the source's name in the name of its output."""
-
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -38,10 +35,11 @@ class ReceiptError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One check of the gate: its name, the value found, and whether that passed."""
+    """One check of the gate: its name, the value found, the limit it was held against, and whether it passed."""
 
     name: str
     value: float | None
+    limit: float | None
     passed: bool
 
 
@@ -180,7 +178,7 @@ def parse(name: str, key: str, data: bytes) -> Receipt:
         raise ReceiptError(f"says that it is of {receipt.source.name!r}")
     if receipt.key != key or names.image_key(receipt.source, receipt.recipe) != key:
         raise ReceiptError("its key is not that of its source's name and version and of its recipe")
-    if receipt.output.name not in {name + suffix for suffix in SUFFIXES}:
+    if receipt.output.name not in {name + suffix for suffix in names.SUFFIXES}:
         raise ReceiptError(f"its output is called {receipt.output.name!r}, which is not named after its source")
     try:
         names.output_name(name, "", segment_bytes=None, total_bytes=None)
@@ -332,7 +330,12 @@ def _typed(said: _Values) -> Receipt:
         decision=said.text("decision"),
         reason=said.text("reason"),
         gate=tuple(
-            Check(check.text("check"), check.number_or_none("value"), check.truth("passed"))
+            Check(
+                check.text("check"),
+                check.number_or_none("value"),
+                check.number_or_none("limit"),
+                check.truth("passed"),
+            )
             for check in said.parts("gate")
         ),
         before=_measures(said.part("before")),

@@ -16,7 +16,7 @@ from pipeline import names
 from pipeline.elements import ImageRef
 from pipeline.failures import ImageError, MissingError
 from pipeline.flags import UsageError
-from pipeline.provenance import SUFFIXES, Receipt, ReceiptError, ReceiptRef, by_image, read_receipt
+from pipeline.provenance import Receipt, ReceiptError, ReceiptRef, by_image, read_receipt
 from pipeline.recording import read_rows, read_summary
 from pipeline.storage import Storage
 from pipeline.storage.digesting import digests_of
@@ -102,7 +102,7 @@ def verify_fast(target: Storage) -> Iterator[Finding]:
             answer = read.get(found.name)
             if isinstance(answer, Finding):
                 yield answer
-                claimed.update(found.name + suffix for suffix in SUFFIXES)
+                claimed.update(found.name + suffix for suffix in names.SUFFIXES)
                 continue
             name, size = (answer.output.name, answer.output.size) if answer else known[found.key]
             claimed.add(name)
@@ -118,7 +118,7 @@ def verify_full(target: Storage) -> Iterator[Finding]:
         verify = functools.partial(_verify, target, folder.objects)
         for found, (finding, receipt) in _in_threads(verify, newest):
             yield finding
-            claimed.update([receipt.output.name] if receipt else [found.name + suffix for suffix in SUFFIXES])
+            claimed.update([receipt.output.name] if receipt else [found.name + suffix for suffix in names.SUFFIXES])
         yield from _left_over(folder, claimed)
 
 
@@ -145,7 +145,7 @@ def _with_objects(target: Storage) -> Iterator[tuple[dict[str, ImageRef], Receip
     """Yields each receipt that counts, behind the objects that may be its output."""
     for folder in _folders(target):
         for name, receipts in folder.receipts.items():
-            outputs = [name + suffix for suffix in SUFFIXES]
+            outputs = [name + suffix for suffix in names.SUFFIXES]
             yield {output: folder.objects[output] for output in outputs if output in folder.objects}, receipts[0]
 
 

@@ -142,7 +142,10 @@ def receipt(judged: Judged, source: Storage, output: Output, run: RunInfo) -> di
         },
         "decision": verdict.outcome,
         "reason": verdict.reason,
-        "gate": [{"check": check, "value": float(value), "passed": bool(ok)} for check, value, ok in verdict.gate],
+        "gate": [
+            {"check": one.name, "value": float(one.value), "limit": float(one.limit), "passed": bool(one.passed)}
+            for one in verdict.gate
+        ],
         "before": dataclasses.asdict(verdict.before),
         "after": dataclasses.asdict(verdict.after),
         "damage": None if verdict.damage is None else dataclasses.asdict(verdict.damage),
@@ -155,7 +158,8 @@ def write_image(judged: Judged, source: Storage, target: Storage, run: RunInfo) 
 
     May be called again at any time, by the same run, a later one or another beside it: what is written already is left
     as it is. An output of an older version of the source, or of an older recipe, is replaced if its receipt proves that
-    its bytes are ours; nothing else is ever overwritten.
+    its bytes are ours, and deleted if the new one has another name (`a.png` kept, `a.png.tiff` restored); nothing else
+    is ever overwritten.
 
     Raises:
         BadNameError: if the names do not fit below the output.
@@ -168,9 +172,12 @@ def write_image(judged: Judged, source: Storage, target: Storage, run: RunInfo) 
     content_type = _CONTENT_TYPES.get(judged.output_format, "application/octet-stream")
     output = _output(target, name, judged.data)
 
+    # An image that is new costs no look at receipts.
+    receipts = list(_receipts_of(target, ref.name)) if ref.again else []
+    _check_newest(target, ref, receipts)
     how = target.create(name, judged.data, content_type=content_type, attempt=attempt)
-    # Only where something stood already: an image that is new costs no look at receipts.
-    receipts = [] if how is Created.CREATED else list(_receipts_of(target, ref.name))
+    if how is not Created.CREATED and not ref.again:
+        receipts = list(_receipts_of(target, ref.name))
     own = next((found for found in receipts if found.key == key), None)
     outdated = [found for found in receipts if found.key != key]
     if how is Created.ALREADY_MINE:
@@ -185,13 +192,16 @@ def write_image(judged: Judged, source: Storage, target: Storage, run: RunInfo) 
             raise ConflictError(
                 f"{target.address(name)} is not what any receipt of {ref.name!r} describes; left as it is"
             )
-        if isinstance(target, CloudStorage) and _generation(owner.source_version) > _generation(ref.version):
-            raise ChangedError(f"version {owner.source_version}, which is newer, was restored meanwhile")
+        _check_newest(target, ref, [owner])
         target.replace(standing.ref, judged.data, content_type=content_type, attempt=attempt)
         if own:
             # The source was changed and changed back. Its first receipt goes, so that the one below is the newest.
             target.delete(own.ref)
 
+    # Before the receipt: a run that is killed here comes by again.
+    for found in outdated:
+        if found.output_name != name:
+            _delete_output(target, ref.name, found)
     data = canonical_json(receipt(judged, source, output, run))
     # One that stands already has this image's key: it says the same of it, perhaps in the name of another run.
     target.create(names.receipt_name(ref, run.recipe_digest), data, content_type="application/json", attempt=attempt)
@@ -200,6 +210,32 @@ def write_image(judged: Judged, source: Storage, target: Storage, run: RunInfo) 
         with contextlib.suppress(PermissionError):
             target.delete(found.ref)
     return _row(judged, output)
+
+
+def _check_newest(target: Storage, ref: ImageRef, receipts: Iterable[_Receipt]) -> None:
+    """Raises `ChangedError` where a version that is known to be newer was restored."""
+    for found in receipts if isinstance(target, CloudStorage) else ():
+        if _generation(found.source_version) > _generation(ref.version):
+            raise ChangedError(f"version {found.source_version}, which is newer, was restored meanwhile")
+
+
+def _delete_output(target: Storage, image: str, found: _Receipt) -> None:
+    """Deletes the output of an image that now has another name, if its bytes are those of its receipt.
+
+    Another image may have the very same output (`a.jpg` as PNG, and `a.jpg.png` kept): then its own receipt says so,
+    and it stays.
+    """
+    try:
+        standing = _standing(target, found.output_name, [found.output_size])
+    except ImageError:
+        return  # gone, or not ours
+    suffixes = [suffix for suffix in names.SUFFIXES if found.output_name.endswith(suffix)]
+    others = {found.output_name.removesuffix(suffix) for suffix in suffixes} - {image}
+    claims = (claim for other in sorted(others) for claim in _receipts_of(target, other))
+    if found.describes(standing.output) and not any(claim.describes(standing.output) for claim in claims):
+        # What may not be deleted stands beside the new output, and `relume verify` names it.
+        with contextlib.suppress(PermissionError):
+            target.delete(standing.ref)
 
 
 def _output(target: Storage, name: str, data: Content) -> Output:
@@ -243,11 +279,15 @@ def _receipts_of(target: Storage, name: str) -> Iterator[_Receipt]:
     """Reads all receipts of one image, of any version and recipe."""
     for ref in target.list(f"{names.RECEIPTS}/{name}.", recursive=False):
         parts = names.receipt_of(ref.name)
-        if parts and parts[0] == name and (data := target.read_small(ref.name)):
-            said = json.loads(data)
-            output = said["output"]
-            version = said["source"]["version"]
-            yield _Receipt(ref, parts[1], version, output["name"], output["size"], output["sha256"])
+        # One without a version is a link that leads nowhere; one that cannot be read proves nothing.
+        if parts and parts[0] == name and ref.version and (data := target.read_small(ref.name)):
+            try:
+                said = json.loads(data)
+                output, version = said["output"], said["source"]["version"]
+                if output["name"] in {name + suffix for suffix in names.SUFFIXES}:
+                    yield _Receipt(ref, parts[1], version, output["name"], output["size"], output["sha256"])
+            except (ValueError, KeyError, TypeError):
+                continue
 
 
 def _generation(version: str) -> int:

@@ -98,14 +98,15 @@ def test_an_image_that_was_done_is_told_with_all_that_its_receipt_says(output: P
 
 def test_a_check_that_failed_is_told_with_its_value_and_limit(output: Path, tell: Callable[..., str]) -> None:
     def fail(said: dict[str, Any]) -> None:
-        said.update(decision="kept", reason="gate-drift", gate=[{"check": "drift", "value": 4.5, "passed": False}])
+        check = {"check": "drift", "value": 4.5, "limit": 4.25, "passed": False}
+        said.update(decision="kept", reason="gate-drift", gate=[check])
 
     rewrite(receipt(output, "1998/sky.jpg"), fail)
 
     told = tell(output, "1998/sky.jpg")
 
     assert "1998/sky.jpg: kept, gate-drift: the restored picture did not pass the check drift" in told
-    assert "FAILED  drift 4.5, must be at most 3 (root mean square" in told
+    assert "FAILED  drift 4.5, must be at most 4.25 (root mean square" in told
 
 
 def test_an_image_that_was_kept_is_told_with_the_reason_in_words(output: Path, tell: Callable[..., str]) -> None:

@@ -17,7 +17,16 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline import names
 from pipeline.elements import ImageRef, Row
-from pipeline.listing import Done, ListReceipts, ListSources, SplitPending, check_places, is_done
+from pipeline.listing import (
+    Done,
+    ListReceipts,
+    ListSources,
+    SplitPending,
+    check_places,
+    is_done,
+    list_receipts,
+    receipt_shards,
+)
 from pipeline.storage import ReadFiles, UsageError, open_storage
 from tests.cloud.gcs import GcsTwin
 from tests.pipeline.places import Bucket, Disk, Place
@@ -179,6 +188,16 @@ def test_receipts_are_listed_by_name_and_key_without_being_opened(place: Place) 
         assert_that(found, equal_to([(ref.name, names.image_key(ref, "recipe"), True) for ref in refs]))
 
 
+def test_a_link_that_leads_nowhere_among_the_receipts_is_none(tmp_path: Path) -> None:
+    output, ref = Disk(tmp_path), ImageRef("a.jpg", 1, "1")
+    output.put(names.receipt_name(ref, "recipe"), b"{}")
+    (tmp_path / names.receipt_name(ImageRef("b.jpg", 1, "1"), "recipe")).symlink_to("nowhere.json")
+
+    found = [one for shard in receipt_shards(output.uri) for one in list_receipts(shard, output.uri)]
+
+    assert [one.name for one in found] == ["a.jpg"]
+
+
 def test_a_new_output_has_no_receipts(place: Place) -> None:
     with TestPipeline("FnApiRunner") as root:
         assert_that(root | ListReceipts(place.uri), equal_to([]))
@@ -203,6 +222,9 @@ def test_pending_is_what_no_receipt_of_this_version_and_recipe_says_is_done() ->
         work = (sources, root | "Receipts" >> beam.Create(receipts)) | SplitPending("out", "recipe")
 
         assert_that(work.pending, equal_to([new, changed, other_recipe]), label="pending")
+        again = work.pending | beam.Map(lambda ref: (ref.name, ref.again))
+        expected = [("new.jpg", False), ("changed.jpg", True), ("recipe.jpg", True)]
+        assert_that(again, equal_to(expected), label="again")
         skipped = Row("same.jpg", "1", 2, outcome="skipped", reason="done-before")
         assert_that(work.skipped, equal_to([skipped]), label="skipped")
         assert_that(work.failed, equal_to([]), label="failed")

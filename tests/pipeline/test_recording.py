@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline import names
-from pipeline.elements import Damage, DeadLetter, File, ImageRef, Judged, Measures, Row, Verdict
+from pipeline.elements import Check, Damage, DeadLetter, File, ImageRef, Judged, Measures, Row, Verdict
 from pipeline.failures import BadNameError, ChangedError, ConflictError
 from pipeline.listing import ListReceipts, ListSources, SplitPending
 from pipeline.recording import (
@@ -49,7 +50,7 @@ from tests.pipeline.places import Bucket, Disk, Place
 DAMAGE = Damage("jpeg-10", 0.9, 11.5, 0.2, 0.0, 10, recompressed=False)
 RESTORED = Verdict(
     "restored", "improved", Measures(28.0, 0.8, 1.9, 11.5), Measures(29.5, 0.85, 1.0, 60.0),
-    (("bins", 0.999, True),), DAMAGE,
+    (Check("bins", 0.0005, 0.001, True),), DAMAGE,
 )  # fmt: skip
 KEPT = Verdict("kept", "already-good")
 
@@ -144,7 +145,7 @@ def test_a_receipt_says_from_what_with_what_and_why(source: Storage, target: Sto
     assert (said["output"]["name"], said["output"]["size"]) == ("a/b.jpg", 15)
     assert said["process"] == {"run": "run-1", "code": "1.2.3", "model": 64 * "m", "recipe": "recipe", "device": "cpu"}
     assert (said["decision"], said["reason"]) == ("restored", "improved")
-    assert said["gate"] == [{"check": "bins", "value": 0.999, "passed": True}]
+    assert said["gate"] == [{"check": "bins", "value": 0.0005, "limit": 0.001, "passed": True}]
     assert (said["before"]["psnr"], said["after"]["psnr"]) == (28.0, 29.5)
     assert said["damage"]["kind"] == "jpeg-10"
     assert said["metadata"] == {"kept": ["icc"], "not_kept": ["thumbnail"]}
@@ -257,6 +258,75 @@ def test_a_changed_source_replaces_the_output_that_its_receipt_proves_to_be_ours
     assert receipts(output)["a/b.jpg"]["source"]["version"] == "2"
     # Its neighbour's receipt begins with the same letters.
     assert receipts(output)["a/b.jpg.jpg"]["source"]["version"] == "1"
+
+
+def as_png(image: Judged) -> Judged:
+    """The same image as `--format png` would write it, done before in some other way."""
+    ref = dataclasses.replace(image.ref, again=True)
+    file = dataclasses.replace(image.file, ref=ref)
+    return dataclasses.replace(image, file=file, output_format="png", suffix=".png")
+
+
+def test_an_output_that_gets_another_name_does_not_leave_the_older_one_beside_it(
+    source: Storage, target: Storage, output: Place
+) -> None:
+    write_image(judged(), source, target, make_run(recipe="jpeg"))
+    write_image(judged("a/other.jpg"), source, target, make_run(recipe="jpeg"))
+
+    write_image(as_png(judged()), source, target, make_run(recipe="png"))
+
+    assert set(output.images()) == {"a/b.jpg.png", "a/other.jpg"}
+    assert receipts(output)["a/b.jpg"]["output"]["name"] == "a/b.jpg.png"
+
+
+def test_a_change_of_name_killed_at_any_step_is_completed(source: Storage, target: Storage, output: Place) -> None:
+    write_image(judged(), source, target, make_run(recipe="jpeg"))
+    old = output.contents()
+    write_image(as_png(judged()), source, target, make_run(recipe="png"))
+    whole = output.contents()
+
+    for killed in ({**old, "a/b.jpg.png": whole["a/b.jpg.png"]}, {**old, **whole}, {**whole, **old}):
+        for name in output.names():
+            output.remove(name)
+        for name, data in killed.items():
+            output.put(name, data)
+        write_image(as_png(judged()), source, target, make_run(recipe="png"))
+        assert output.contents() == whole
+
+
+def test_an_older_output_that_was_edited_stays_beside_the_new_one(
+    source: Storage, target: Storage, output: Place
+) -> None:
+    write_image(judged(), source, target, make_run(recipe="jpeg"))
+    edited = b"pixels RESTORED"
+    output.put("a/b.jpg", edited)
+
+    write_image(as_png(judged()), source, target, make_run(recipe="png"))
+
+    assert output.get("a/b.jpg") == edited
+
+
+def test_an_older_output_that_is_another_images_too_stays(source: Storage, target: Storage, output: Place) -> None:
+    write_image(as_png(judged()), source, target, make_run())
+    same = dataclasses.replace(judged("a/b.jpg.png"), data=output.get("a/b.jpg.png"))
+    write_image(same, source, target, make_run())
+    image = dataclasses.replace(as_png(judged()), suffix="")
+
+    write_image(image, source, target, make_run(recipe="other"))
+
+    assert set(output.images()) == {"a/b.jpg", "a/b.jpg.png"}
+
+
+def test_a_receipt_that_cannot_be_read_proves_nothing(source: Storage, target: Storage, output: Place) -> None:
+    write_image(judged(version="1"), source, target, make_run())
+    (receipt_name,) = output.contents("_relume/")
+
+    for broken in (b"", b"{", b"[]", b'{"output": 7}', b'{"output": {"name": "../x"}, "source": {"version": "1"}}'):
+        output.put(receipt_name, broken)
+        with pytest.raises(ConflictError):
+            write_image(judged(data=b"new", version="2"), source, target, make_run())
+
+    assert output.get("a/b.jpg") == b"pixels restored"
 
 
 def test_a_replacement_killed_at_any_step_is_completed(source: Storage, target: Storage, output: Place) -> None:
