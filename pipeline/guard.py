@@ -284,6 +284,9 @@ def serve(descriptor: int, memory_bytes: int, seconds: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides when to stop
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process even where the decoder never comes back
     with socket.socket(fileno=descriptor) as caller:
+        # Where the caller has a default timeout for sockets, as Beam sets one for Google's services, the pair was made
+        # non-blocking, and to wait for a request would be an error.
+        caller.setblocking(True)
         send(caller, {"ready": True}, [])
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 2)  # libraries complain there about every broken file

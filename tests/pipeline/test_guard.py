@@ -3,6 +3,7 @@
 import importlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -113,6 +114,19 @@ def test_a_message_goes_there_and_comes_back(decoders: ModuleType) -> None:
 
 def test_one_process_serves_all_calls(decoders: ModuleType) -> None:
     assert len({process_of(Guard(), decoders) for _ in range(5)}) == 1
+
+
+def test_a_default_timeout_for_sockets_ends_no_process(decoders: ModuleType) -> None:
+    """Beam sets one as soon as it asks for Google's credentials, and then every new socket is non-blocking."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(60)
+    try:
+        process = process_of(Guard(), decoders)
+        time.sleep(0.2)
+
+        assert process_of(Guard(), decoders) == process
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def test_a_typed_error_comes_back_as_what_it_is(decoders: ModuleType) -> None:
