@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -21,6 +21,7 @@ from model import metrics, metrics_of_rows
 from pipeline.elements import Check, Damage, Encoded, Image, Judged, Measures, Metadata, Pixels, Restoration, Verdict
 
 _BLOCK = 8
+_STRIPE = 32 * _BLOCK
 
 References = Callable[[str], Pixels | None]
 """Finds the pristine pixels of an image by its name, or None."""
@@ -55,11 +56,13 @@ def outside_bins(written: Pixels, decoded: Pixels, steps: Any, tolerance: float 
     Returns:
         0..1 over whole blocks; 0 where the image has none.
     """
-    before, after = _coefficients(decoded), _coefficients(written)
     width = np.maximum(np.asarray(steps, np.float32), 1)
-    middle = np.rint(before / width) * width
-    outside = np.abs(after - middle) > width / 2 + tolerance
-    return float(outside.mean()) if outside.size else 0.0
+    left = total = 0
+    for before, after in _stripes(decoded, written):
+        middle = np.rint(before / width) * width
+        left += int(np.count_nonzero(np.abs(after - middle) > width / 2 + tolerance))
+        total += after.size
+    return left / total if total else 0.0
 
 
 def block_drift(written: Pixels, decoded: Pixels) -> float:
@@ -70,8 +73,19 @@ def block_drift(written: Pixels, decoded: Pixels) -> float:
 
 def _squared_drift(written: Pixels, decoded: Pixels) -> tuple[float, int]:
     """Sum of the squared changes of 8x8 luma block means, and the number of blocks."""
-    change = (_coefficients(written) - _coefficients(decoded))[..., 0, 0] / _BLOCK
-    return float(np.square(change, dtype=np.float64).sum()), int(change.size)
+    total, blocks = 0.0, 0
+    for before, after in _stripes(decoded, written):
+        change = (after - before)[..., 0, 0] / _BLOCK
+        total += float(np.square(change, dtype=np.float64).sum())
+        blocks += int(change.size)
+    return total, blocks
+
+
+def _stripes(decoded: Pixels, written: Pixels) -> Iterator[tuple[Any, Any]]:
+    """The coefficients of both, some rows at a time: those of a whole image take many times the room of its pixels."""
+    for start in range(0, decoded.shape[0], _STRIPE):
+        rows = np.s_[start : start + _STRIPE]
+        yield _coefficients(decoded[rows]), _coefficients(written[rows])
 
 
 def _coefficients(pixels: Pixels) -> Any:
@@ -91,7 +105,10 @@ def measure(pixels: Pixels, reference: Pixels | None, quality: float | None) -> 
         reference: the pristine pixels, or None; not compared where its size or depth differs.
         quality: the model's estimate.
     """
-    blockiness = metrics.blockiness(pixels)
+    rows = metrics_of_rows.Blockiness()
+    for start in range(0, pixels.shape[0], _STRIPE):
+        rows.add(pixels[start : start + _STRIPE])
+    blockiness = rows.value()
     if reference is None or reference.shape[:2] != pixels.shape[:2] or reference.dtype != pixels.dtype:
         return _measures(None, None, blockiness, quality)
     mine, pristine = metrics.luma(pixels), metrics.luma(reference)
