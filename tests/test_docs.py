@@ -167,9 +167,9 @@ def kept_reasons() -> set[str]:
 
 
 def checks_of_the_gate() -> set[str]:
-    """The names of the checks, from the lines that make them: name, value, and a comparison."""
-    triples = [node.elts for node in nodes_of(judging) if isinstance(node, ast.Tuple) and len(node.elts) == 3]
-    names = [name for name, _, passed in triples if isinstance(passed, ast.Compare)]
+    """The names of the checks, from the calls that make them."""
+    calls = [node for node in nodes_of(judging) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    names = [call.args[0] for call in calls if ast.unparse(call.func) in ("Check", "_at_most")]
     return {name.value for name in names if isinstance(name, ast.Constant) and isinstance(name.value, str)}
 
 

@@ -258,6 +258,7 @@ def read_metadata(directory: Directory, layout: Layout, thumbnail: bool = False)
         return entry.value or None if entry else None
 
     block, colours = content(PHOTOSHOP) or b"", directory.integer(SAMPLES, layout, 1)
+    coding = directory.integer(COMPRESSION, layout, 1), directory.integer(PHOTOMETRIC, layout)
     density = None
     sides = [directory.entries.get(tag) for tag in (ACROSS, DOWN)]
     if all(side and side.kind == 5 and side.count for side in sides):
@@ -276,6 +277,8 @@ def read_metadata(directory: Directory, layout: Layout, thumbnail: bool = False)
             ("thumbnail",) if thumbnail else (),
             # Pages are written with the channels of a pixel side by side.
             ("planes",) if directory.integer(PLANES, layout, 1) == 2 and colours > 1 else (),
+            # JPEG within is written as YCbCr.
+            ("rgb-coding",) if coding == (JPEG, RGB) else (),
             photoshop.without_thumbnail(block)[1],
         ),
     )

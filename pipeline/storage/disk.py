@@ -42,6 +42,7 @@ class LocalStorage(Storage):
     """A folder on disk; an object's version is its modification time in ns and its size.
 
     Links to files are files; links to folders are not followed, so that nothing is listed twice and no loop is endless.
+    A folder that may not be looked into is listed itself, and is unreadable.
 
     Attributes:
         root: the folder; need not exist until something is written.
@@ -61,9 +62,16 @@ class LocalStorage(Storage):
     def list(self, prefix: str = "", *, recursive: bool = True) -> Iterator[ImageRef]:
         start = prefix.rpartition("/")[0]
         # A stack rather than recursion: a path may be 2,000 folders deep.
-        open_folders = [self._entries(start)]
+        open_folders = [(start, self._entries(start))]
         while open_folders:
-            entry = next(open_folders[-1], None)
+            folder, entries = open_folders[-1]
+            try:
+                entry = next(entries, None)
+            except PermissionError:
+                if not folder:
+                    raise
+                yield self._shut(folder)
+                entry = None
             if entry is None:
                 open_folders.pop()
                 continue
@@ -72,7 +80,7 @@ class LocalStorage(Storage):
                 continue
             if _is_folder(path):
                 if recursive:
-                    open_folders.append(self._entries(name))
+                    open_folders.append((name, self._entries(name)))
             elif ref := self._found(name, path):
                 yield ref
 
@@ -184,6 +192,13 @@ class LocalStorage(Storage):
         for entry in entries:
             if not entry.name.startswith(_TEMPORARY):
                 yield (f"{folder}/{entry.name}" if folder else entry.name), entry
+
+    def _shut(self, folder: str) -> ImageRef:
+        """Lists a folder that may not be looked into as if it were a file: reading it says that it is unreadable.
+
+        What is in it stays unknown, but an archive with a `lost+found` is none to be given up as a whole.
+        """
+        return ImageRef(folder, 0, _version((self._root / folder).lstat()))
 
     def _found(self, name: str, path: Path | os.DirEntry[str], *, links_may_dangle: bool = True) -> ImageRef | None:
         """Describes what stands at a path; None for what is no file or is gone again.

@@ -447,6 +447,7 @@ TAIL = b"one more picture"
         ("arithmetic coding", lambda: jpeg8(COLOUR), {"arithmetic-coding"}),
         ("adobe's rgb", lambda: restorable("jpeg rgb"), {"adobe-marker"}),
         ("colour key", lambda: restorable("png colour key"), {"colour-key"}),
+        ("rgb as jpeg in a tiff", lambda: pillow(COLOUR, "TIFF", compression="jpeg"), {"rgb-coding"}),
         ("planes", lambda: restorable("tiff planes"), {"planes"}),
         *(
             (f"a tail behind {name}", lambda name=name: restorable(name) + TAIL, {"bytes-behind-the-end"})

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -365,6 +366,42 @@ def test_on_disk_a_file_of_another_user_is_unreadable(disk: Disk, tmp_path: Path
     )
 
     assert done.stdout == "unreadable: Permission denied\n", done.stderr
+
+
+def test_on_disk_a_folder_that_may_not_be_looked_into_is_listed_itself_and_unreadable(disk: Disk) -> None:
+    for name in ("a.jpg", "lost+found/x.jpg", "open/b.jpg", "open/shut/c.jpg", "z.jpg"):
+        disk.put(name, b"x")
+    program = textwrap.dedent("""
+        from pipeline.failures import UnreadableError
+        from pipeline.listing import list_shard, shards_of
+        from pipeline.storage import open_storage
+        storage = open_storage(".")
+        print(*(ref.name for ref in storage.list()))
+        for ref in (ref for shard in shards_of(".") for ref in list_shard(shard, ".")):
+            try:
+                storage.read(ref, 100)
+            except UnreadableError as error:
+                print(f"{ref.name}: {error}")
+    """)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    # Root may look into everything, but for the capability that is taken from it here.
+    lesser = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    if lesser and not shutil.which("setpriv"):
+        pytest.skip("setpriv (Debian: util-linux) is not installed")
+    shut = [disk.root / "lost+found", disk.root / "open" / "shut"]
+    for folder in shut:
+        folder.chmod(0)
+
+    command = [*lesser, sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=disk.root, env=environment, capture_output=True, text=True, check=False)
+
+    for folder in shut:
+        folder.chmod(0o700)
+    assert done.stdout.splitlines() == [
+        "a.jpg lost+found open/b.jpg open/shut z.jpg",
+        "lost+found: Permission denied",
+        "open/shut: Permission denied",
+    ], done.stderr
 
 
 def test_on_disk_a_file_that_grows_while_it_is_read_is_changed(disk: Disk) -> None:
