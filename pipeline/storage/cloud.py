@@ -7,7 +7,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pipeline import names
 from pipeline.elements import File, ImageRef, LargeFile
@@ -16,7 +16,15 @@ from pipeline.flags import UsageError
 from pipeline.spool import CHUNK_BYTES, Content, Spool
 from pipeline.storage.interface import Created, Storage, crc32c_of, make_file
 
-_F = TypeVar("_F", File, LargeFile)
+
+class _Summed(Protocol):
+    """What was made of an object's bytes, and their checksum."""
+
+    @property
+    def crc32c(self) -> str: ...
+
+
+_F = TypeVar("_F", bound=_Summed)
 
 _UPLOAD_CHUNK_BYTES = 8 * CHUNK_BYTES
 """Of a session that uploads a spool; the client holds one of them in memory."""

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import os
 import stat
+from typing import Any
 
 import google_crc32c
 
@@ -96,20 +97,8 @@ def _pour_file(storage: LocalStorage, ref: ImageRef, sink: _Sink) -> None:
 
 
 def _pour_object(storage: CloudStorage, ref: ImageRef, sink: _Sink) -> None:
-    from google.api_core import exceptions
-    from google.cloud.storage.exceptions import DataCorruption
+    def download(blob: Any, how: dict[str, Any]) -> Digests:
+        blob.download_to_file(sink, **how)
+        return sink.digests()
 
-    blob = storage._blob(ref.name)
-    try:
-        blob.download_to_file(sink, if_generation_match=int(ref.version), raw_download=True, checksum="crc32c")
-    except exceptions.NotFound as error:
-        raise MissingError("is gone since it was listed") from error
-    except exceptions.PreconditionFailed as error:
-        raise ChangedError(f"is no longer the listed generation {ref.version}") from error
-    except exceptions.Forbidden as error:
-        raise UnreadableError(f"this account may not read it: {error.message}") from error
-    except DataCorruption as error:
-        raise UnreadableError("its bytes are not those of its checksum") from error
-    # The client checks a whole answer only, not one that it put together from ranges after a break.
-    if blob.crc32c != sink.digests().crc32c:
-        raise UnreadableError(f"its bytes have CRC32C {sink.digests().crc32c}, storage says {blob.crc32c}")
+    storage._download(ref, ref.size, download)
