@@ -58,17 +58,13 @@ def damage_of(estimate: Estimate, header_quality: int | None) -> Damage:
 def triage(damage: Damage, keep_above_quality: float) -> str | None:
     """Why an image is left alone, or None where there is something to restore.
 
-    The header counts where it knows worse than the pixels show: a smooth sky hides its compression from the estimate.
+    The header is believed, better or worse than the pixels look (a smooth sky hides its compression from the estimate),
+    unless they contradict it: then the file was compressed before, and they count.
     """
     if damage.kind == "graphics" and damage.confidence >= _CERTAIN:
         return "graphics"
-    quality = damage.quality if damage.header_quality is None else min(damage.quality, damage.header_quality)
-    # A header of good quality with pixels that do not contradict it needs no certainty of the model.
-    trusted = damage.header_quality is not None and not damage.recompressed
-    known = damage.header_quality if trusted and damage.header_quality is not None else quality
-    if known >= keep_above_quality:
-        return "already-good"
-    return None
+    believed = damage.quality if damage.header_quality is None or damage.recompressed else damage.header_quality
+    return "already-good" if believed >= keep_above_quality else None
 
 
 class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restorer]):
