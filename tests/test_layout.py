@@ -255,7 +255,7 @@ def test_nothing_tracked_is_bigger_than_four_mebibytes() -> None:
 
 
 def test_no_tracked_file_names_a_place_on_one_machine() -> None:
-    # A folder that only a developer's machine has; not one below another folder or host, as in `example.org/work/`.
+    # A folder that only a developer's machine has; not one below another folder or host, as in the address of a page.
     place = re.compile(rb"(?<![\w.*}~-])/(?:work|root|Users/\w+|tmp/w|opt/wheels|opt/pypi)/")
 
     found = {str(path.relative_to(ROOT)): place.search(path.read_bytes()) for path in tracked_files()}
