@@ -92,14 +92,14 @@ from a run over 2 JPEGs of 5 megapixels to one over 10 (20.4 s and 66.3 s), on a
 AVX-512, 2026-11-22. The model has 1.02 of it."""
 
 _BESIDE_MODEL = 0.12
-"""The rest of it: reading, decoding, encoding, judging, writing. It stays on the vCPUs where the model moves to a GPU."""
+"""The rest of it: read, decode, encode, judge, write. It stays on the vCPUs where the model moves to a GPU."""
 
 _TERAFLOP = 0.04
 """Of float32 a megapixel for the built-in model: 20 kMAC a pixel."""
 
 
 def _gpu_seconds(vcpus: int, peak_teraflops: float) -> float:
-    """Assumes a quarter of the GPU's float32 peak for the model, and the rest on the vCPUs as measured without a GPU."""
+    """Assumes a quarter of the GPU's float32 peak for the model, and all else on the vCPUs as measured."""
     return round(_BESIDE_MODEL / vcpus + _TERAFLOP / (peak_teraflops / 4), 3)
 
 
