@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import logging
@@ -34,6 +35,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _restore(argv: list[str]) -> int:
     config, beam_flags = parse(argv)
     began, started = time.monotonic(), datetime.datetime.now(datetime.UTC)
+    options = beam_options(config, beam_flags)
+    prepared = prepare(config)
+    if config.dry_run:
+        _print_survey(prepared.found)
+        return ExitCode.DONE
+    with _progress(config.output, prepared.found.pending):
+        result = start(prepared, options)
+        if handed_over(options):
+            return _say_where(config, options)
+        result.wait_until_finish()
+    return _finish(config, _summary_of(config), seconds=time.monotonic() - began, started=started)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A run that may begin: everything that can be known to be wrong was looked at.
+
+    Attributes:
+        plan: of the run.
+        found: what there is to do.
+    """
+
+    plan: Any
+    found: Any
+
+
+def prepare(config: RestoreConfig) -> Prepared:
+    """Looks at everything that a run will need, and writes nothing.
+
+    Raises:
+        UsageError: if a place cannot be used, the model is not what it says, or the output is of another recipe.
+    """
     folder, agreed = _model(config)
 
     from pipeline import listing, recording, survey
@@ -50,21 +83,40 @@ def _restore(argv: list[str]) -> int:
         settings=settings,
         device="cpu",
     )
-    plan = Plan(config, run, str(folder))
     found = survey.take(config, digest)
-    if config.dry_run:
-        recording.check_recipe(config.output, digest, settings, replace=config.replace, dry_run=True)
-        _print_survey(found)
-        return ExitCode.DONE
-    options = _options(beam_flags)
-    recording.check_recipe(config.output, digest, settings, replace=config.replace)
-    survey.write_plan(found, config.output, run)
-    with _progress(config.output, found.pending):
-        _run(plan, options)
-    record = recording.read_summary(config.output, config.run_id)
-    if record is None:
-        raise RuntimeError(f"the run ended without a summary in {config.output}")
-    return _finish(config, record, seconds=time.monotonic() - began, started=started)
+    recording.check_recipe(config.output, digest, settings, replace=config.replace, dry_run=True)
+    return Prepared(Plan(config, run, str(folder)), found)
+
+
+def start(prepared: Prepared, options: Any) -> Any:
+    """Writes what is about to be done, and hands the pipeline to its runner.
+
+    Args:
+        prepared: by `prepare`.
+        options: Beam's, as `PipelineOptions`.
+
+    Returns:
+        Beam's `PipelineResult`. A runner in this process has run by then; Dataflow has taken the job or written the
+        template.
+
+    Raises:
+        UsageError: if the run's name was used before, or another run made the output another recipe's meanwhile.
+    """
+    from pipeline import recording, survey
+
+    config, run = prepared.plan.config, prepared.plan.run
+    recording.check_recipe(config.output, run.recipe_digest, run.settings, replace=config.replace)
+    survey.write_plan(prepared.found, config.output, run)
+    return _run(prepared.plan, options)
+
+
+def handed_over(options: Any) -> bool:
+    """Whether the run goes on, or begins, somewhere else after `start`, so that nothing can be concluded here."""
+    from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions
+
+    return bool(
+        options.view_as(GoogleCloudOptions).template_location or options.view_as(StandardOptions).no_wait_until_finish
+    )
 
 
 def _model(config: RestoreConfig) -> tuple[Path, contract.Contract]:
@@ -83,30 +135,70 @@ def _print_survey(survey: Any) -> None:
     )
 
 
-def _options(beam_flags: Sequence[str]) -> Any:
+def _summary_of(config: RestoreConfig) -> dict[str, Any]:
+    from pipeline import recording
+
+    record = recording.read_summary(config.output, config.run_id)
+    if record is None:
+        raise RuntimeError(f"the run ended without a summary in {config.output}")
+    return record
+
+
+def beam_options(config: RestoreConfig, beam_flags: Sequence[str]) -> Any:
+    """Beam's options for a run, held against what its runner needs.
+
+    Raises:
+        UsageError: if the runner lacks a flag or refuses one, or its workers could not reach a place.
+    """
     from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+    from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
     options = PipelineOptions(list(beam_flags))
     # Workers import the installed package; a pickled main session would carry the launcher's state along.
     options.view_as(SetupOptions).save_main_session = False
+    runner = _runner(options)
+    if type(runner).__name__ == "DataflowRunner":
+        from pipeline.production import preflight
+
+        preflight.check_reachable(config)
+        preflight.check_staging(options)
+    if wrong := PipelineOptionsValidator(options, runner).validate():
+        raise UsageError(f"--runner {type(runner).__name__}: {wrong[0]}")
+    if config.dry_run and handed_over(options):
+        raise UsageError("--dry_run must be left out where a job is to be handed over: it would count and start none")
     return options
 
 
-def _run(plan: Any, options: Any) -> None:
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import StandardOptions
+def _runner(options: Any) -> Any:
+    """The runner that Beam's options name.
 
-    from pipeline.archive import RestoreArchive
+    Raises:
+        UsageError: if Beam knows none of that name.
+    """
+    from apache_beam.options.pipeline_options import StandardOptions
+    from apache_beam.runners import create_runner
 
     name = options.view_as(StandardOptions).runner or _LOCAL_RUNNERS[0]
-    runner: Any = name
     if name in _LOCAL_RUNNERS:
         # Beam's own DirectRunner first tries to fetch a Go program; this is the runner that it falls back on.
         from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-        runner = FnApiRunner()
-    with beam.Pipeline(runner=runner, options=options) as root:
-        _ = root | RestoreArchive(plan)
+        return FnApiRunner()
+    try:
+        return create_runner(name)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UsageError(f"--runner {name}: {error}") from error
+
+
+def _run(plan: Any, options: Any) -> Any:
+    import apache_beam as beam
+
+    from pipeline.archive import RestoreArchive
+
+    # Not in a `with` block, whose end would wait: where a template was asked for there is nothing to wait for.
+    root = beam.Pipeline(runner=_runner(options), options=options)
+    _ = root | RestoreArchive(plan)
+    return root.run()
 
 
 @contextlib.contextmanager
@@ -137,6 +229,20 @@ def _progress(output: str, total: int) -> Iterator[None]:
         finally:
             over.set()
             watcher.join()
+
+
+def _say_where(config: RestoreConfig, options: Any) -> int:
+    """Says where the run is now; that it is done, only its summary will say."""
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    template = options.view_as(GoogleCloudOptions).template_location
+    print(
+        f"relume restore: {f'the job is written to {template}' if template else 'the job is handed over'}; "
+        f"run {config.run_id} ends with its summary.json below {config.output}",
+        file=sys.stderr,
+    )
+    print(json.dumps({"run": config.run_id, "template": template, "exit": int(ExitCode.DONE)}))
+    return ExitCode.DONE
 
 
 def _finish(config: RestoreConfig, record: dict[str, Any], *, seconds: float, started: datetime.datetime) -> int:

@@ -19,6 +19,9 @@ Config = TypeVar("Config")
 HELP_COLUMNS = 80
 REQUIRED: Any = dataclasses.MISSING
 
+SEPARATOR = "\n"
+"""Stands between the values of a repeatable option that are given in one text."""
+
 _METADATA = "option"
 _WORDS_FOR_TRUE = ("true", "yes", "1")
 _WORDS_FOR_FALSE = ("false", "no", "0")
@@ -139,6 +142,16 @@ class Option:
         except ValueError as error:
             raise self._wrong(text) from error
 
+    def parse_all(self, texts: Iterable[str]) -> tuple[Any, ...]:
+        """Turns the texts of a repeatable option into its value.
+
+        A text may hold several, one a line: the launcher of a template can give a flag once only.
+
+        Raises:
+            UsageError: if one is of another kind.
+        """
+        return tuple(self.parse(line) for text in texts for line in text.split(SEPARATOR))
+
     def check(self, value: Any) -> None:
         """Refuses a value that the field does not allow.
 
@@ -221,13 +234,16 @@ class FlagParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and whose help reads well at 80 columns.
 
     Args:
-        config: the dataclass whose fields are the flags.
+        config: the dataclass whose fields are the flags; several, whose fields all have names of their own, where a
+            command takes the flags of another beside its own.
         prog: what the user types, such as `relume restore`.
         usage: what follows it.
         description, epilog: text above and below the flags, shown as it is written.
     """
 
-    def __init__(self, config: type, *, prog: str, usage: str, description: str, epilog: str = "") -> None:
+    def __init__(
+        self, config: type | Sequence[type], *, prog: str, usage: str, description: str, epilog: str = ""
+    ) -> None:
         super().__init__(
             prog=prog,
             usage=f"%(prog)s {usage}",
@@ -239,7 +255,8 @@ class FlagParser(argparse.ArgumentParser):
             allow_abbrev=False,
             add_help=False,
         )
-        self.options = options_of(config)
+        configs = (config,) if isinstance(config, type) else config
+        self.options = tuple(one for each in configs for one in options_of(each))
         for name in dict.fromkeys(one.group for one in self.options):
             group = self.add_argument_group(name)
             for one in self.options:
@@ -281,7 +298,7 @@ class FlagParser(argparse.ArgumentParser):
         for one in self.options:
             texts = getattr(found, one.name, None)
             if texts is not None:
-                values[one.name] = tuple(map(one.parse, texts)) if one.repeatable else one.parse(texts)
+                values[one.name] = one.parse_all(texts) if one.repeatable else one.parse(texts)
         return values, rest
 
     def require(self, values: dict[str, Any]) -> None:
@@ -313,11 +330,28 @@ def parse_flags(config: type[Config], parser: FlagParser, arguments: Sequence[st
     Raises:
         UsageError: if a flag is unknown, missing, lacks its value, or has one that is not allowed.
     """
+    (parsed,) = parse_several((config,), parser, arguments)
+    return parsed
+
+
+def parse_several(configs: Sequence[type], parser: FlagParser, arguments: Sequence[str]) -> tuple[Any, ...]:
+    """Reads a command line that holds flags of several configs and nothing else; each config is made of its own.
+
+    Args:
+        configs: in the order in which they check themselves.
+        parser: of the same configs.
+        arguments: without the command's name.
+
+    Raises:
+        UsageError: as `parse_flags`.
+    """
     values, rest = parser.values_of(arguments)
     if rest:
         raise unknown(rest[0], (one.flag for one in parser.options))
     parser.require(values)
-    return config(**values)
+    return tuple(
+        config(**{one.name: values[one.name] for one in options_of(config) if one.name in values}) for config in configs
+    )
 
 
 def unknown(argument: str, flags: Iterable[str]) -> UsageError:

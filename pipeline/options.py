@@ -21,7 +21,7 @@ RECIPE_VERSION = 1
 """Goes up when the pipeline itself would write other bytes from the same input, model and settings."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_GLOB_RULE = "may be given more than once"
+_GLOB_RULE = "may be given more than once, or hold one a line"
 
 _PROG = "relume restore"
 _USAGE = "--input DIR --output DIR [flags] [-- Beam's flags]"

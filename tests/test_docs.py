@@ -86,6 +86,11 @@ def every_command() -> list[Command]:
     return list({one.place: one for one in found}.values())
 
 
+def configs_of(module: ModuleType, name: str) -> Any:
+    """The classes whose fields are a job's flags: its `CONFIGS` where it takes those of another job too."""
+    return getattr(module, "CONFIGS", None) or getattr(module, f"{name.capitalize()}Config")
+
+
 def check_command(command: Command) -> None:
     """Parses a command with the parser of its job; raises what the job would say of it.
 
@@ -96,7 +101,7 @@ def check_command(command: Command) -> None:
         return
     assert name in COMMANDS, f"{name} is no command"
     module = importlib.import_module(COMMANDS[name][0])
-    config: Any = options.RestoreConfig if name == "restore" else getattr(module, f"{name.capitalize()}Config")
+    config: Any = options.RestoreConfig if name == "restore" else configs_of(module, name)
     parser = FlagParser(config, prog=f"relume {name}", usage="", description="")
     if "--help" in arguments or "--" in arguments:
         return

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from pipeline import flags
-from pipeline.flags import FlagParser, UsageError, option, options_of, parse_flags
+from pipeline.flags import FlagParser, UsageError, option, options_of, parse_flags, parse_several
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,3 +96,29 @@ def test_help_lists_every_flag_in_its_group_and_fits_eighty_columns() -> None:
     assert all(one.flag in text and one.text in text for one in options_of(Kitchen))
     assert "0..1; default: 0.5" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    place: str = option("Where.", group="Table")
+    guests: int = option("How many sit down.", group="Table", default=1, low=1)
+
+    def __post_init__(self) -> None:
+        flags.check(self)
+
+
+def test_a_repeatable_flag_may_hold_several_values_one_a_line() -> None:
+    assert parsed("--dish=x", "--spice=a,b\nc", "--spice", "d").spice == ("a,b", "c", "d")
+
+
+def test_a_command_may_take_the_flags_of_several_configs() -> None:
+    both = FlagParser((Kitchen, Table), prog="feast", usage="", description="")
+
+    kitchen, table = parse_several((Kitchen, Table), both, ["--place", "garden", "--dish=soup", "--pans", "3"])
+
+    assert (kitchen, table) == (Kitchen("soup", pans=3), Table(place="garden"))
+    with pytest.raises(UsageError, match="--place TEXT is needed"):
+        parse_several((Kitchen, Table), both, ["--dish=soup"])
+    with pytest.raises(UsageError, match="--guest is no flag; did you mean --guests"):
+        parse_several((Kitchen, Table), both, ["--dish=soup", "--place=x", "--guest", "2"])
+    assert "--guests N" in both.format_help()

@@ -1,0 +1,92 @@
+"""`relume restore` as the launcher of a template calls it: what it writes, and what it does not claim."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs import restore
+from tests.cloud.gcs import GcsTwin
+
+PHOTO = Path(__file__).parents[2] / "samples" / "archive"
+
+
+def launcher(staging: Path, *more: str) -> list[str]:
+    """The arguments that the launcher of a Flex Template adds to the user's."""
+    return [
+        "--runner=DataflowRunner",
+        "--project=some-project",
+        "--region=europe-west4",
+        "--job_name=nightly",
+        f"--staging_location={staging}",
+        f"--temp_location={staging}",
+        f"--template_location={staging}/job_object",
+        "--service_account_email=worker@some-project.iam.gserviceaccount.com",
+        "--sdk_container_image=europe-docker.pkg.dev/some-project/images/relume:0.1.0",
+        '--labels={"goog-dataflow-provided-template-type": "flex"}',
+        # Keeps the job on loopback, where nobody listens: a template needs no service.
+        "--dataflow_endpoint=http://localhost:1",
+        "--no_auth",
+        *more,
+    ]
+
+
+@pytest.fixture
+def archive(gcs: GcsTwin) -> GcsTwin:
+    """A bucket with one photograph, and one for the output."""
+    for bucket in ("photos", "restored"):
+        gcs.create_bucket(bucket)
+    source = min((path for path in PHOTO.rglob("*.jpg")), key=lambda path: path.stat().st_size)
+    gcs.put("photos", "a/b.jpg", source.read_bytes())
+    return gcs
+
+
+def test_called_by_the_launcher_of_a_template_it_writes_the_job_and_concludes_nothing(
+    archive: GcsTwin, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--input=gs://photos/a", "--output=gs://restored/a", "--run_id=night1", "--verbose=false"]
+
+    code = restore.main([*arguments, *launcher(tmp_path)])
+
+    told = capsys.readouterr()
+    assert code == 0
+    assert json.loads(told.out.splitlines()[-1]) == {"run": "night1", "template": f"{tmp_path}/job_object", "exit": 0}
+    job = json.loads((tmp_path / "job_object").read_text())
+    assert (job["name"], job["type"]) == ("nightly", "JOB_TYPE_BATCH")
+    assert job["labels"]["goog-dataflow-provided-template-type"] == "flex"
+    (pool,) = job["environment"]["workerPools"]
+    assert pool["workerHarnessContainerImage"] == "europe-docker.pkg.dev/some-project/images/relume:0.1.0"
+    # What is to be done is written; what was done is not, for nothing was.
+    assert archive.names("restored") == ["a/_relume/recipe.json", "a/_relume/runs/night1/plan.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--input=photos"], "--input must be gs://BUCKET/... for a job on Dataflow"),
+        (["--model=models/mine"], "--model must be gs://BUCKET/... for a job on Dataflow"),
+        (["--dry_run=true"], "--dry_run must be left out where a job is to be handed over"),
+        (["--project="], "--project is needed for a job on Dataflow"),
+        (
+            ["--temp_location=here", "--dataflow_endpoint=https://dataflow.googleapis.com"],
+            "--temp_location must be gs://BUCKET/... for a job on Dataflow, got here",
+        ),
+        (["--dataflow_job_file=file"], "--dataflow_job_file and --template_location are mutually exclusive"),
+        (["--runner=Dataflo"], "--runner Dataflo: Unexpected pipeline runner: Dataflo"),
+    ],
+)
+def test_what_dataflow_could_not_run_is_refused_in_one_line_before_anything_is_written(
+    archive: GcsTwin, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    places = ["--input=gs://photos/a", "--output=gs://restored/a"]
+
+    code = restore.main([*places, *launcher(tmp_path), *arguments])
+
+    told = capsys.readouterr()
+    assert (code, told.out) == (2, "")
+    assert said in told.err
+    assert len(told.err.strip().splitlines()) == 1
+    assert archive.names("restored") == []
+    assert list(tmp_path.iterdir()) == []
