@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ a split for validation that holds nothing that looks like a photograph for train
 
 _EPILOG = """example:
   relume prepare --input photos --output datasets
+  relume prepare --input gs://my-photos/pristine --output datasets --workers 8
   relume train --recipe jpeg_s --data datasets/photo_archive/1.0.0 \\
       --validation datasets/photo_archive/1.0.0 --output run"""
 
@@ -28,13 +30,25 @@ class PrepareConfig:
         UsageError: from the constructor, where a value is not allowed.
     """
 
-    input: str = option("A folder of pristine photographs.", group="Where", metavar="DIR")
+    input: str = option(
+        "Pristine photographs: a folder, or gs://BUCKET/PREFIX. Only read.", group="Where", metavar="DIR"
+    )
     output: str = option("Where data sets are kept; it becomes photo_archive in there.", group="Where", metavar="DIR")
+    workers: int | None = option(
+        "So many photographs are read side by side; from 2 on by Beam. The data set is the same.",
+        group="How to run",
+        default=None,
+        default_text="1, or from 1,000 photographs on one a core",
+        low=1,
+        high=256,
+    )
 
     def __post_init__(self) -> None:
         check(self)
-        if not Path(self.input).is_dir():
-            raise UsageError(f"--input must be a folder that exists, got {self.input}")
+        if "://" in self.output:
+            raise UsageError(f"--output must be a folder on this machine, got {self.output}")
+        if "://" not in self.input and not Path(self.input).is_dir():
+            raise UsageError(f"--input must be a folder that exists, or gs://BUCKET/PREFIX, got {self.input}")
         if (Path(self.output) / "photo_archive").exists():
             raise UsageError(f"--output must not hold a photo_archive yet, got {self.output}")
 
@@ -45,14 +59,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare(argv: list[str]) -> int:
-    usage = "--input DIR --output DIR"
+    usage = "--input DIR --output DIR [flags]"
     parser = FlagParser(PrepareConfig, prog="relume prepare", usage=usage, description=_DESCRIPTION, epilog=_EPILOG)
     config = parse_flags(PrepareConfig, parser, argv)
     from model import photo_archive
     from model.photos import PhotoError
+    from pipeline.photographs import Photographs
+    from pipeline.storage import open_storage
 
     try:
-        prepared = photo_archive.prepare(Path(config.input), Path(config.output))
+        storage = open_storage(config.input)
+    except UsageError as error:
+        raise UsageError(f"--input: {error}") from error
+    storage.check_readable("--input")
+    photographs = Photographs(config.input, config.workers, os.cpu_count() or 1)
+    try:
+        prepared = photo_archive.prepare(photographs, Path(config.output))
     except PhotoError as error:
         raise UsageError(f"--input: {error}") from error
     print(json.dumps({"data": str(prepared), **photo_archive.sizes(prepared)}))

@@ -1,50 +1,55 @@
-"""A TFDS data set of one's own photographs.
+"""A TFDS data set of one's own photographs, split as `model.looks` says.
 
-A picture's split follows from its pixels alone, so adding pictures moves none of the others. Near-duplicates (another
-size, another compression, a small correction) of a picture for training are left out of validation: they would be known
-already.
+Where the photographs are and how they are read is not known here: whoever prepares the data set hands in an object that
+finds them, and that gives them one after another or as a Beam transform.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import cv2
-import numpy as np
 import tensorflow_datasets as tfds
 
-from model import photos
+from model import looks, photos
 
-Array = np.ndarray[Any, np.dtype[Any]]
 
-_LOG = logging.getLogger(__name__)
+class Photographs(Protocol):
+    """Photographs to prepare from."""
 
-VALIDATION_SHARE = 0.05
-"""Share of the pictures that are for validation, as their hashes fall."""
+    @property
+    def looks(self) -> Sequence[looks.Look]:
+        """What all of them look like.
 
-NEAR = 10
-"""Bits of 64 by which the looks of two pictures may differ while they count as one. Measured on 224 photographs: other
-pictures differ by 14 and more; the same in two thirds of the size at quality 30, brighter, or cut by 4 pixels all round
-by 10 at most."""
+        Raises:
+            PhotoError: if there are none, or one cannot be read.
+        """
+
+    @property
+    def beam_settings(self) -> Mapping[str, Any]:
+        """Runner and options of Beam, as TFDS's `DownloadConfig` names them; empty where Beam is not used."""
+
+    def examples(self, names: Sequence[str]) -> Any:
+        """Pairs of a name and an example of these photographs: an iterator, or a Beam transform of a pipeline's root.
+
+        An example is a dictionary of `image`, `(rows, cols, 3)` uint8, and `name`.
+        """
 
 
 class PhotoArchive(tfds.core.GeneratorBasedBuilder):
-    """Photographs of a folder, lossless, in splits `train` and `validation`.
+    """Photographs, lossless, in splits `train` and `validation`.
 
     Args:
-        photos: the folder; needed for preparing, not for reading.
+        photographs: needed for preparing, not for reading.
         options: of the TFDS builder, such as `data_dir` and `file_format`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, *, photos: Path | None = None, **options: Any) -> None:
-        self._photos = photos
+    def __init__(self, *, photographs: Photographs | None = None, **options: Any) -> None:
+        self._photographs = photographs
         super().__init__(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -53,36 +58,35 @@ class PhotoArchive(tfds.core.GeneratorBasedBuilder):
         )
         return self.dataset_info_from_configs(features=features, description="Photographs of a folder.")
 
-    def _split_generators(self, _: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        if self._photos is None:
-            raise ValueError("photos must name the folder to prepare from, got None")
-        splits = split(self._photos)
-        return {name: self._generate_examples(paths) for name, paths in splits.items() if paths}
+    def _split_generators(self, _: tfds.download.DownloadManager) -> dict[str, Any]:
+        if self._photographs is None:
+            raise ValueError("photographs must be given to prepare from, got None")
+        splits = looks.split(self._photographs.looks)
+        return {name: self._generate_examples(names) for name, names in splits.items() if names}
 
-    def _generate_examples(self, paths: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
-        assert self._photos is not None
-        for path in paths:
-            name = path.relative_to(self._photos).as_posix()
-            yield name, {"image": photos.as_rgb(photos.read(path)), "name": name}
+    def _generate_examples(self, names: Sequence[str]) -> Any:
+        assert self._photographs is not None
+        return self._photographs.examples(names)
 
 
-def prepare(folder: Path, data_dir: Path) -> Path:
-    """Makes the data set of a folder's photographs.
+def prepare(photographs: Photographs, data_dir: Path) -> Path:
+    """Makes the data set; which way the photographs are read changes nothing of it.
 
     Args:
-        folder: the photographs, at any depth.
+        photographs: wherever they are.
         data_dir: where TFDS keeps data sets.
 
     Returns:
         The prepared folder, for `relume train --data`.
 
     Raises:
-        PhotoError: if there are none, or one cannot be read.
+        PhotoError: if there are none, or one cannot be read; then nothing was written.
     """
-    photos.find(folder)
+    # Before the builder makes its folder.
+    _ = photographs.looks
     # Records of this format are read without TensorFlow, and in any order.
-    builder = PhotoArchive(photos=folder, data_dir=data_dir, file_format="array_record")
-    builder.download_and_prepare()
+    builder = PhotoArchive(photographs=photographs, data_dir=data_dir, file_format="array_record")
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(**photographs.beam_settings))
     return Path(builder.data_dir)
 
 
@@ -90,50 +94,6 @@ def sizes(prepared: Path) -> dict[str, int]:
     """Pictures in each split of a prepared folder."""
     splits = tfds.builder_from_directory(prepared).info.splits
     return {name: int(splits[name].num_examples) for name in ("train", "validation") if name in splits}
-
-
-def split(folder: Path) -> dict[str, list[Path]]:
-    """Which photographs are for `train` and which for `validation`; exact and near duplicates are left out.
-
-    Of several pictures with the same pixels the first by name is taken; a picture for validation that looks like one
-    for training is left out, and the log names it.
-    """
-    found: dict[str, list[Path]] = {"train": [], "validation": []}
-    looks: dict[str, list[int]] = {"train": [], "validation": []}
-    seen: set[bytes] = set()
-    for path in photos.find(folder):
-        pixels = photos.as_rgb(photos.read(path))
-        digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-        if digest in seen:
-            _LOG.info("%s has the same pixels as another picture: left out", path)
-            continue
-        seen.add(digest)
-        name = "validation" if int.from_bytes(digest[:8]) < VALIDATION_SHARE * 2**64 else "train"
-        found[name].append(path)
-        looks[name].append(look(pixels))
-    known = np.array(looks["train"], np.uint64)
-    kept = []
-    for path, bits in zip(found["validation"], looks["validation"], strict=True):
-        if known.size and int(np.bitwise_count(known ^ np.uint64(bits)).min()) <= NEAR:
-            _LOG.info("%s looks like a picture for training: left out", path)
-        else:
-            kept.append(path)
-    return {"train": found["train"], "validation": kept}
-
-
-def look(pixels: Array) -> int:
-    """64 bits that hardly change with size, compression and tone.
-
-    The signs of the lowest 8 x 8 frequencies of the picture at 32 x 32, against their median (the pHash of Zauner,
-    "Implementation and benchmarking of perceptual image hash functions", 2010).
-
-    Args:
-        pixels: `(rows, cols, 3)` uint8.
-    """
-    grey = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
-    # Frequency 0 is the mean of the picture, which a change of tone moves.
-    low = cv2.dct(grey.astype(np.float32))[1:9, 1:9].ravel()
-    return int.from_bytes(np.packbits(low > np.median(low)).tobytes())
 
 
 def read_tfds(builder: Any, split_name: str) -> list[photos.Photo]:

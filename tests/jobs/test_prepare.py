@@ -13,6 +13,7 @@ from PIL import Image
 from jobs import evaluate, prepare
 from jobs.command_line import ExitCode
 from model import photos
+from tests.cloud.gcs import GcsTwin
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -46,6 +47,23 @@ def test_a_folder_becomes_a_data_set_that_can_be_trained_on_and_measured_on(
     assert json.loads(capsys.readouterr().out)["images"] == summary["validation"]
 
 
+def test_photographs_in_a_bucket_become_the_same_data_set(
+    folder: Path, gcs: GcsTwin, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gcs.create_bucket("photos")
+    for path in folder.iterdir():
+        gcs.put("photos", f"pristine/{path.name}", path.read_bytes())
+    summaries: list[dict[str, Any]] = []
+
+    for source in (str(folder), "gs://photos/pristine"):
+        flags = ["--input", source, "--output", str(tmp_path / f"sets{len(summaries)}"), "--workers", "1"]
+        assert prepare.main(flags) == ExitCode.DONE
+        summaries.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+
+    one, two = (photos.fingerprint(photos.read_source(summary["data"])) for summary in summaries)
+    assert one == two
+
+
 @pytest.mark.parametrize("wrong", ["input", "output", "empty"])
 def test_what_is_wrong_is_said_in_one_line(
     wrong: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -66,3 +84,29 @@ def test_what_is_wrong_is_said_in_one_line(
     assert code == ExitCode.USAGE
     assert message.count("\n") == 1
     assert f"--{'input' if wrong == 'empty' else wrong}" in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--input", "gs://missing/photos"], "--input gs://missing/photos: cannot be listed"),
+        (["--input", "s3://photos"], "--input: 's3://photos' is no place for images: give a folder or gs://"),
+        (["--output", "gs://sets"], "--output must be a folder on this machine, got gs://sets"),
+        (["--workers", "0"], "--workers must be a whole number in 1..256, got 0"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_said_in_one_line(
+    flags: list[str],
+    message: str,
+    folder: Path,
+    gcs: GcsTwin,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = prepare.main(["--input", str(folder), "--output", str(tmp_path / "sets"), *flags])
+
+    shown = capsys.readouterr().err
+    assert code == ExitCode.USAGE
+    assert message in shown
+    assert shown.count("\n") == 1
+    assert not (tmp_path / "sets").exists()
