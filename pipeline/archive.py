@@ -11,7 +11,9 @@ from pipeline.codec import DecodeImages, EncodeImages, Limits
 from pipeline.elements import ImageRef, Row
 from pipeline.guard import Guard
 from pipeline.judging import Gate, Judge
+from pipeline.keeper import HoldLease, ReleaseLease
 from pipeline.large import LargeSettings, RestoreLarge
+from pipeline.lease import Lease
 from pipeline.listing import ListReceipts, ListSources, SplitPending
 from pipeline.options import RestoreConfig
 from pipeline.recording import RunInfo, WriteReport, WriteWithReceipt, row_of_failure
@@ -30,11 +32,14 @@ class Plan:
         config: what the user asked for.
         run: with what it works; stands in every receipt.
         model: model folder as the workers reach it.
+        lease: the run's hold on its output, renewed by the workers and released at the end; None for a run that needs
+            none, because nobody else knows of its output.
     """
 
     config: RestoreConfig
     run: RunInfo
     model: str
+    lease: Lease | None = None
 
     @property
     def limits(self) -> Limits:
@@ -70,7 +75,8 @@ class RestoreEach(beam.PTransform):
         bands = LargeSettings(
             c.input, c.output, self.plan.run, model, c.format, limits, above, gate, references, decode=guard
         )
-        read = pending | "Read" >> ReadFiles(c.input, c.max_bytes, HELD_BYTES)
+        held = pending | "Hold" >> HoldLease(self.plan.lease)
+        read = held | "Read" >> ReadFiles(c.input, c.max_bytes, HELD_BYTES)
         large = read.good | "Large" >> RestoreLarge(bands)
         decoded = large.others | "Decode" >> DecodeImages(limits, guard)
         restored = decoded.good | "Restore" >> RestoreImages(model)
@@ -105,6 +111,9 @@ class RestoreArchive(beam.PTransform):
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[dict[str, Any]]:
         c, run = self.plan.config, self.plan.run
+        if self.plan.lease is not None:
+            # A stage of its own, so that the lease is renewed while the archive is listed.
+            _ = root | "Begin" >> beam.Create([c.run_id]) | "Keep" >> HoldLease(self.plan.lease)
         sources = root | "List" >> ListSources(c.input, c.output, c.include, c.exclude, c.inventory)
         done = root | "ListReceipts" >> ListReceipts(c.output)
         work = (sources, done) | "Pending" >> SplitPending(c.output, run.recipe_digest)
@@ -113,5 +122,7 @@ class RestoreArchive(beam.PTransform):
         unusable = work.failed | "Unusable" >> beam.Map(row_of_failure)
         every = (rows, work.skipped, unusable) | "Together" >> beam.Flatten()
         record = (every, sources) | "Report" >> WriteReport(c.input, c.output, run)
-        _ = (every, record) | "Page" >> WritePage(c.output)
+        page = (every, record) | "Page" >> WritePage(c.output)
+        if self.plan.lease is not None:
+            _ = page | "Release" >> ReleaseLease(self.plan.lease)
         return record

@@ -15,6 +15,7 @@ BOOKKEEPING = "_relume"
 RECEIPTS = f"{BOOKKEEPING}/receipts"
 RUNS = f"{BOOKKEEPING}/runs"
 RECIPE = f"{BOOKKEEPING}/recipe.json"
+LEASE = f"{BOOKKEEPING}/lease"
 
 SUFFIXES = ("", ".png", ".tiff", ".webp")
 """What may stand behind the source's name in the name of its output."""
