@@ -32,7 +32,7 @@ _EPILOG = """what --output holds:
   model-STEP/        the model so far, where --max_minutes were over
   checkpoint.npz     the state of the run
   tensorboard/       scalars and pictures: tensorboard --logdir OUTPUT
-  preview.png        a few pieces: JPEG, restored, pristine
+  preview.png        a few pieces: degraded, restored, pristine
 
 examples:
   relume train --recipe jpeg_s --data photos --output run --validation others
@@ -217,11 +217,11 @@ def _reporter(run: Run, shown: Sequence[Photo]) -> Callable[[Progress], None]:
         if time.monotonic() >= next_preview or progress.step == progress.steps:
             next_preview = time.monotonic() + _PREVIEW_SECONDS
             with run.averaged() as network:
-                gains, picture = preview(network, shown)
+                gains, picture = preview(network, shown, run.recipe.task)
             events.scalars(progress.step, gains)
-            events.picture(progress.step, "JPEG, restored, pristine", picture)
+            events.picture(progress.step, "degraded, restored, pristine", picture)
             _write_picture(run.folder / "preview.png", picture)
-            _log.info("preview: %s dB over the JPEG", ", ".join(f"{k[5:]} {v:+.2f}" for k, v in gains.items()))
+            _log.info("preview: %s dB", ", ".join(f"{k[5:]} {v:+.2f}" for k, v in gains.items()))
 
     return report
 
@@ -248,6 +248,7 @@ def _export(run: Run, photos: Sequence[Photo], target: Path, validation: str | N
     recipe = run.recipe
     about: dict[str, Any] = {
         "name": recipe.name.replace("_", "-"),
+        "task": recipe.task,
         "recipe": dataclasses.asdict(recipe),
         "data": {
             "photos": len(photos),

@@ -14,9 +14,33 @@ from model.evaluation import Row
 QUALITIES = tuple(range(5, 100, 10))
 """Quality factors at which the estimate is measured."""
 
-_WANTED = {
-    False: (("jpeg", ((10,), (20,), (30,), (40,))), ("double_jpeg", ((10, 50),)), ("clean", ((),))),
-    True: (("jpeg", ((10,), (40,))),),
+_Wanted = Mapping[bool, tuple[tuple[str, tuple[evaluation.Level, ...]], ...]]
+
+_WANTED: Mapping[str, _Wanted] = {
+    "jpeg": {
+        False: (("jpeg", ((10,), (20,), (30,), (40,))), ("double_jpeg", ((10, 50),)), ("clean", ((),))),
+        True: (("jpeg", ((10,), (40,))),),
+    },
+    "deblur": {
+        False: (("deblur", ((1, 2), (1.6, 1), (1.6, 2), (2.5, 2), (1.6, 5))), ("clean", ((),))),
+        True: (("deblur", ((1.6, 2),)),),
+    },
+    "denoise": {
+        False: (("denoise", ((5,), (15,), (25,), (50,))), ("clean", ((),))),
+        True: (("denoise", ((25,),)),),
+    },
+    "x2": {False: (("x2", ((),)),), True: (("x2", ((),)),)},
+}
+"""What is measured of a model of each task, by whether it is in colour."""
+
+_CLASSICAL = {"deblur": ("wiener",), "denoise": ("nl-means",)}
+"""Baselines that stand beside the degraded picture itself."""
+
+_HARM = {
+    "jpeg": "restores pictures harmed by JPEG",
+    "deblur": "sharpens pictures that are out of focus and a little noisy",
+    "denoise": "takes noise out of pictures",
+    "x2": "gives pictures twice the size",
 }
 
 
@@ -27,13 +51,14 @@ class Measured:
     Attributes:
         pictures: so many were looked at.
         grey, colour: rows of the two protocols.
-        quality_error: mean absolute error of the estimated quality factor, without and with header.
+        quality_error: mean absolute error of the estimated quality factor, without and with header; None for another
+            task than `jpeg`.
     """
 
     pictures: int
     grey: tuple[Row, ...]
     colour: tuple[Row, ...]
-    quality_error: tuple[float, float]
+    quality_error: tuple[float, float] | None
 
     def as_json(self) -> dict[str, Any]:
         """For the contract; an infinite PSNR, of equal pictures, is null."""
@@ -45,16 +70,18 @@ class Measured:
                 for name, value in values.items()
             }
 
-        return {
+        values: dict[str, Any] = {
             "pictures": self.pictures,
             "grey": {"protocol": evaluation.PROTOCOLS[False], "rows": [plain(row) for row in self.grey]},
             "colour": {"protocol": evaluation.PROTOCOLS[True], "rows": [plain(row) for row in self.colour]},
-            "quality_error": {"without_header": self.quality_error[0], "with_header": self.quality_error[1]},
         }
+        if self.quality_error is not None:
+            values["quality_error"] = dict(zip(("without_header", "with_header"), self.quality_error, strict=True))
+        return values
 
 
 def measure(restorer: Any, source: str) -> Measured:
-    """Measures a model on pristine pictures.
+    """Measures a model on pristine pictures, at what its contract says it is for.
 
     Args:
         restorer: a `model.restorer.Restorer`.
@@ -64,24 +91,28 @@ def measure(restorer: Any, source: str) -> Measured:
         PhotoError: if there are none, or one cannot be read.
     """
     rows = {}
-    for colour, tasks in _WANTED.items():
+    mine = restorer.contract.task
+    for colour, tasks in _WANTED[mine].items():
         wanted = [each for task, levels in tasks for each in evaluation.conditions(task, levels)]
         methods: dict[str, list[evaluation.Method]] = {}
         for task, _ in tasks:
             first = next(iter(evaluation.TASKS[task].baselines))
             methods[task] = [
-                evaluation.Baseline(first),
+                *(evaluation.Baseline(name) for name in (first, *_CLASSICAL.get(task, ()))),
                 evaluation.Model(restorer.contract.name, restorer),
             ]
         pictures = evaluation.read_pictures(source, colour=colour)
         rows[colour] = tuple(evaluation.summarise(evaluation.evaluate(pictures, wanted, methods)))
-    errors = evaluation.quality_errors(restorer, evaluation.read_pictures(source, colour=True), QUALITIES)
+    errors = None
+    if mine == "jpeg":
+        errors = evaluation.quality_errors(restorer, evaluation.read_pictures(source, colour=True), QUALITIES)
     return Measured(rows[False][0].images, rows[False], rows[True], errors)
 
 
 def text(
     name: str,
     *,
+    task: str,
     recipe: Mapping[str, Any],
     data: Mapping[str, Any],
     steps: tuple[int, int],
@@ -93,7 +124,7 @@ def text(
 
     Args:
         name: of the model.
-        recipe, data: as in the contract.
+        task, recipe, data: as in the contract.
         steps: taken, and of the whole recipe.
         measured: on pictures that were not trained on, or None.
         parameters: of the network.
@@ -102,21 +133,22 @@ def text(
     done, whole = steps
     parts = [
         f"# {name}",
-        f"A DeconvNet that restores pictures harmed by JPEG: {parameters:,} parameters, {macs_per_pixel:,} "
-        "multiplications and additions a pixel. It estimates the damage itself and uses the file's quantisation tables "
-        "where there are any.",
+        f"A DeconvNet that {_HARM[task]}: {parameters:,} parameters, {macs_per_pixel:,} multiplications and additions "
+        "a pixel. It estimates the damage itself and uses the file's quantisation tables where there are any.",
         f"Trained for {done:,} of {whole:,} steps on {data['photos']:,} photographs "
         f"({data['megapixels']:.1f} megapixels).",
     ]
     if measured is None:
         parts.append("Not measured: the run was given no validation pictures.")
     else:
-        parts += [
-            "## Measured",
-            f"On {measured.pictures} pictures that were given for validation, by the protocol of `relume evaluate`. "
-            f"The estimate of the quality factor, over {QUALITIES[0]}..{QUALITIES[-1]}, is off by "
-            f"{measured.quality_error[0]:.1f} points without and {measured.quality_error[1]:.1f} with the header.",
-        ]
+        said = f"On {measured.pictures} pictures that were given for validation, by the protocol of `relume evaluate`."
+        if measured.quality_error is not None:
+            alone, together = measured.quality_error
+            said += (
+                f" The estimate of the quality factor, over {QUALITIES[0]}..{QUALITIES[-1]}, is off by {alone:.1f} "
+                f"points without and {together:.1f} with the header."
+            )
+        parts += ["## Measured", said]
         for protocol, rows in zip(evaluation.PROTOCOLS.values(), (measured.grey, measured.colour), strict=True):
             parts += [protocol[0].upper() + protocol[1:] + ".", evaluation.markdown(rows).rstrip()]
     parts += [

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from model.degradation import Degradation, Sample, degrade, region_side
+from model.degradation import Degrading, Sample
 from model.photos import Photo
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -34,15 +34,15 @@ class DegradedPatches(keras.utils.PyDataset):
         drop_tables: share of samples whose header is hidden from the network.
 
     Items:
-        A dictionary of `degraded` and `pristine`, `(batch, patch, patch, 3)` uint8; `tables`, `(batch, 2, 8, 8)`
-        float32; `truth`, `(batch, ESTIMATE_SIZE)` float32; `told`, `(batch, 1)` float32: 1 where the decoder is told
-        the truth rather than the head's own estimate.
+        A dictionary of `degraded`, `(batch, patch, patch, 3)` uint8; `pristine`, the same, or larger by the task's
+        scale; `tables`, `(batch, 2, 8, 8)` float32; `truth`, `(batch, ESTIMATE_SIZE)` float32; `told`, `(batch, 1)`
+        float32: 1 where the decoder is told the truth rather than the head's own estimate.
     """
 
     def __init__(
         self,
         photos: Sequence[Photo],
-        degradation: Degradation,
+        degradation: Degrading,
         *,
         patch: int,
         batch: int,
@@ -54,7 +54,7 @@ class DegradedPatches(keras.utils.PyDataset):
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=4)
         if patch % 8 or patch < 8:
             raise ValueError(f"patch must be a positive multiple of 8, got {patch}")
-        self._side = region_side(patch)
+        self._side = degradation.region_side(patch)
         self._photos = [_at_least(photo, self._side) for photo in photos]
         areas = np.array([photo.pixels.shape[0] * photo.pixels.shape[1] for photo in self._photos], np.float64)
         self._shares = np.cumsum(areas / areas.sum())
@@ -92,7 +92,7 @@ class DegradedPatches(keras.utils.PyDataset):
             region = region[:, ::-1]
         if rng.random() < 0.5:
             region = region.transpose(1, 0, 2)
-        return degrade(np.ascontiguousarray(region), rng, self._degradation, graphics=photo.graphics)
+        return self._degradation.degrade(np.ascontiguousarray(region), rng, graphics=photo.graphics)
 
 
 def _at_least(photo: Photo, side: int) -> Photo:

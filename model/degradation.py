@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
@@ -30,9 +30,27 @@ CLEAN_QUALITY = 92
 """From this quality factor on a JPEG counts as clean: there is next to nothing to restore."""
 
 
+class Degrading(Protocol):
+    """What harms patches: a frozen dataclass whose fields say how."""
+
+    @property
+    def task(self) -> str:
+        """Of the models that are trained with it, as in their contract."""
+
+    @property
+    def scale(self) -> int:
+        """Pixels of the pristine patch to one of the degraded one, along an axis."""
+
+    def region_side(self, patch: int) -> int:
+        """Side of the pristine region that `degrade` wants for a patch of that side."""
+
+    def degrade(self, region: Array, rng: np.random.Generator, *, graphics: bool = False) -> Sample:
+        """Degrades one region; the same state of the generator gives the same sample."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Degradation:
-    """How often what is done; every share is in 0..1.
+    """How often what is done by JPEG; every share is in 0..1.
 
     Attributes:
         quality: lowest and highest quality factor.
@@ -53,13 +71,25 @@ class Degradation:
     grey_share: float = 0.5
     foreign_table_share: float = 0.1
 
+    task: ClassVar[str] = "jpeg"
+    scale: ClassVar[int] = 1
+
+    def region_side(self, patch: int) -> int:
+        """See `Degrading`."""
+        return region_side(patch)
+
+    def degrade(self, region: Array, rng: np.random.Generator, *, graphics: bool = False) -> Sample:
+        """See `degrade`."""
+        return degrade(region, rng, self, graphics=graphics)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
     """One degraded patch.
 
     Attributes:
-        degraded, pristine: `(side, side, 3)` uint8 RGB; three equal channels where grey.
+        degraded, pristine: `(side, side, 3)` uint8 RGB; three equal channels where grey. The pristine side is the
+            degraded one times the task's scale.
         tables: `(2, 8, 8)` float32 quantisation steps in natural order, 0 where there is none.
         truth: `(ESTIMATE_SIZE,)` float32, what a perfect head would say.
     """
@@ -119,8 +149,7 @@ def degrade(region: Array, rng: np.random.Generator, recipe: Degradation, *, gra
         The sample, its pixels of `side` x `side`.
     """
     truth = np.zeros(ESTIMATE_SIZE, np.float32)
-    grey = rng.random() < recipe.grey_share
-    pixels = _luma(region, studio=rng.random() < 0.5) if grey else region
+    pixels = in_colours(region, rng, recipe.grey_share)
     label, measures = "", np.array([1.0, 0.0, 0.0], np.float32)
     if rng.random() < recipe.other_share:
         pixels, label, measures = _other_harm(pixels, rng)
@@ -158,6 +187,12 @@ def degrade(region: Array, rng: np.random.Generator, recipe: Degradation, *, gra
 def region_side(patch: int) -> int:
     """Side of the region that `degrade` wants for a patch of that side."""
     return patch + 2 * _FRAME
+
+
+def in_colours(region: Array, rng: np.random.Generator, grey_share: float) -> Array:
+    """A region as it is, or, for a share in 0..1 of all, its luma `(rows, cols)`: half 16..235, half 0..255."""
+    grey = rng.random() < grey_share
+    return _luma(region, studio=rng.random() < 0.5) if grey else region
 
 
 def _patch(pixels: Array, frame: int) -> Array:

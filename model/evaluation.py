@@ -488,7 +488,9 @@ def _nl_means(harmed: Harmed, level: Level) -> Array:
 
 
 def _kernel(sigma: float) -> Array:
-    return cv2.getGaussianKernel(2 * math.ceil(4 * sigma) + 1, sigma, cv2.CV_64F)
+    from model.capture import gaussian
+
+    return gaussian(sigma)
 
 
 def _resized(pixels: Array, rows: int, cols: int) -> Array:

@@ -72,7 +72,8 @@ class Task:
         tables: `(2, 8, 8)` quantisation steps of the JPEG it comes from, or None.
         estimate: of this image; made from its pixels where None.
         strength: 0..1; 0 gives the pixels back.
-        project: keep the luma in the bins of `tables`.
+        project: keep the luma in the bins of `tables`, where the model is one that undoes JPEG: another's harm is in
+            the bins too.
     """
 
     pixels: Array
@@ -142,6 +143,11 @@ class Restorer:
             # Several workers share one GPU; without growth the first takes all of its memory.
             tf.config.experimental.set_memory_growth(device, True)
         return cls(tf.saved_model.load(str(Path(folder) / "saved_model")), agreed, **options)
+
+    @property
+    def projects(self) -> bool:
+        """Whether the model keeps the luma of a JPEG in its bins: they bound what JPEG did and no other harm."""
+        return self.contract.task == "jpeg"
 
     def estimate(self, images: Sequence[Array]) -> list[Estimate]:
         """Estimates the damage of each image from a fixed sample of its tiles.
@@ -262,7 +268,7 @@ class Restorer:
                 tables=_tensor(np.stack([none if t.tables is None else t.tables for t in mine]).astype(np.float32)),
                 estimate=_tensor(np.stack([estimates[place].vector for place, _ in batch])),
                 strength=_tensor(np.array([task.strength for task in mine], np.float32)),
-                project=_tensor(np.array([task.project for task in mine], np.float32)),
+                project=_tensor(np.array([task.project and self.projects for task in mine], np.float32)),
                 grey=_tensor(np.array([task.pixels.shape[2] == 1 for task in mine], np.float32)),
             )
         except tf.errors.ResourceExhaustedError as error:

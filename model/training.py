@@ -26,7 +26,7 @@ from keras import ops
 from model import deconvnet, jpeg, losses
 from model.dataset import DegradedPatches
 from model.deconvnet import DeconvNet, DeconvNetConfig
-from model.degradation import Degradation
+from model.degradation import Degrading
 from model.photos import Photo, fingerprint
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -118,7 +118,7 @@ class Recipe:
     Attributes:
         name: of the recipe.
         network: size of the network.
-        degradation: what is done to a patch.
+        degradation: what is done to a patch, and so the task of the model.
         phases: in order; the last one ends at 1.
         steps: of the whole run.
         learning_rate: highest rate, reached after the warm-up; it falls as a cosine to `final_rate`.
@@ -132,7 +132,7 @@ class Recipe:
 
     name: str
     network: DeconvNetConfig
-    degradation: Degradation
+    degradation: Degrading
     phases: tuple[Phase, ...]
     steps: int
     learning_rate: float = 2e-3
@@ -162,6 +162,11 @@ class Recipe:
     def digest(self) -> str:
         """Says of two recipes that they are the same."""
         return _digest(dataclasses.asdict(self))
+
+    @property
+    def task(self) -> str:
+        """Of the model, as in its contract."""
+        return self.degradation.task
 
 
 def _digest(values: Any) -> str:

@@ -153,7 +153,7 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
                 estimate=estimate,
                 strength=settings.strength,
                 # The bins are those of the last compression: they would hold on to the harm of an earlier one.
-                project=not damage.recompressed,
+                project=model.projects and not damage.recompressed,
             )
             for page, estimate in zip(pages, estimates, strict=True)
         ]

@@ -125,6 +125,17 @@ def test_a_projected_image_lies_in_its_bins_and_a_free_one_does_not(restorer: Re
     assert outside_bins(free, decoded, tables[0]) > 0.004
 
 
+def test_only_a_model_that_undoes_jpeg_keeps_to_the_bins(restorer: Restorer, photo: Array) -> None:
+    decoded, tables = compress(photo, 20)
+    sharpener = Restorer(restorer._program, dataclasses.replace(restorer.contract, task="deblur"))
+
+    free = sharpener.restore([Task(decoded, tables)])[0]
+
+    assert restorer.projects
+    assert not sharpener.projects
+    np.testing.assert_array_equal(free, restorer.restore([Task(decoded, tables, project=False)])[0])
+
+
 def test_memory_that_runs_out_halves_the_batch_and_changes_no_pixel(
     tiny_model: Path, photo: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
