@@ -18,8 +18,9 @@ from jobs.command_line import COMMANDS, ExitCode
 from model import restorer
 from pipeline import explaining, failures, judging, options, restoring
 from pipeline.codec import KEPT_REASONS, Limits, avif, jp2, jpeg, tiff, webp
-from pipeline.flags import FlagParser
+from pipeline.flags import FlagParser, Option, options_of
 from pipeline.guard import Guard
+from pipeline.production import template
 from pipeline.verifying import Kind
 
 ROOT = Path(__file__).parent.parent
@@ -246,6 +247,23 @@ def test_the_page_of_running_tells_the_findings_of_verify_and_exit_codes_that_ex
     assert sorted(findings) == sorted(Kind)
     assert {int(code) for code in codes} <= set(ExitCode)
     assert len(codes) == len(set(codes)) >= 5
+
+
+def row_of(one: Option) -> str:
+    """What the page of flags says of an option."""
+    kind = "none" if one.name in template.LEFT_OUT else f"`{template.type_of(one)}`"
+    default = "needed" if one.required else one.default_text or ("off" if one.kind is bool else "none")
+    rule = f" It must be {one.rule}." if one.low is not None or one.choices else ""
+    return f"| `{one.flag}` | {kind} | {default} | {one.text}{rule} |".replace("\n", " ")
+
+
+def test_the_page_of_flags_has_a_row_for_every_option_of_a_restore_job_and_no_other() -> None:
+    text = (DOCS / "flags.md").read_text()
+
+    rows = [line for line in text.splitlines() if line.startswith("| `--")]
+
+    # Where this fails, the page takes over the line that is missing below.
+    assert rows == [row_of(one) for one in options_of(options.RestoreConfig)]
 
 
 def anchors(page: Path) -> set[str]:
