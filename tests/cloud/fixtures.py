@@ -5,10 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cloud.gcs import GcsTwin
+
+if TYPE_CHECKING:
+    from tests.cloud.dataflow import DataflowTwin
+    from tests.cloud.scheduler import SchedulerTwin
 
 # The storage client leaves connections unclosed: of a download that was answered with 429 or 503, and of the thread in
 # which it asks for the bucket. Python says so whenever the collector comes by, in whichever test that is.
@@ -34,6 +39,25 @@ def gcs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
     """
     with GcsTwin() as twin:
         use_twin(twin, tmp_path_factory.mktemp("gcs"), monkeypatch)
+        yield twin
+
+
+@pytest.fixture
+def dataflow(gcs: GcsTwin) -> Iterator[DataflowTwin]:
+    """Gives a Dataflow service beside the storage of `gcs`; Beam reaches it by `dataflow.beam_flags()`."""
+    # Late: the clients of Dataflow take a second to import, and few tests need them.
+    from tests.cloud.dataflow import DataflowTwin
+
+    with DataflowTwin(gcs) as twin:
+        yield twin
+
+
+@pytest.fixture
+def scheduler(dataflow: DataflowTwin) -> Iterator[SchedulerTwin]:
+    """Gives a Cloud Scheduler whose calls go to the service of `dataflow`."""
+    from tests.cloud.scheduler import SchedulerTwin
+
+    with SchedulerTwin(dataflow) as twin:
         yield twin
 
 

@@ -1,0 +1,97 @@
+"""What the Flex Template service does between a launch request and a job: checks, and the launcher's command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from google.cloud import dataflow_v1beta3 as v1b3
+
+from tests.cloud.rest import RestError
+
+UNDECLARED = {"sdk_container_image"}
+"""Parameters that a template may be given without naming them in its metadata."""
+RESERVED = {"runner", "project", "job_name", "template_location", "region"}
+"""Pipeline options that are the launcher's own; a template that declares or sets them fails to launch."""
+
+FIELDS = {
+    "num_workers": "num_workers",
+    "max_workers": "max_num_workers",
+    "zone": "zone",
+    "service_account_email": "service_account_email",
+    "machine_type": "machine_type",
+    "network": "network",
+    "subnetwork": "subnetwork",
+    "kms_key_name": "dataflow_kms_key",
+    "worker_region": "worker_region",
+    "worker_zone": "worker_zone",
+    "sdk_container_image": "sdk_container_image",
+    "disk_size_gb": "disk_size_gb",
+}
+"""Fields of a launch's environment, and the pipeline options that they become."""
+
+
+def check_parameters(spec: v1b3.ContainerSpec, given: Mapping[str, str]) -> None:
+    """Refuses a template without image or language, and parameters that its metadata does not allow."""
+    if not spec.image or spec.sdk_info.language is not v1b3.SDKInfo.Language.PYTHON:
+        raise RestError(400, "The template must name an image and its language.")
+    declared = {one.name: one for one in spec.metadata.parameters}
+    wrong = [f"{name}: Unrecognized parameter" for name in given if name not in {*declared, *UNDECLARED}]
+    wrong += [f"{name}: Set by the launcher" for name in sorted(RESERVED & {*declared, *given})]
+    wrong += [
+        f"{name}: Missing required parameter"
+        for name, one in declared.items()
+        if not one.is_optional and name not in given
+    ]
+    for name in declared.keys() & given.keys():
+        if any(not re.fullmatch(regex, given[name]) for regex in declared[name].regexes):
+            wrong.append(f"{name}: Unmatched pattern {' '.join(declared[name].regexes)}")
+        allowed = [one.value for one in declared[name].enum_options]
+        if allowed and given[name] not in allowed:
+            wrong.append(f"{name}: must be one of {', '.join(allowed)}")
+    if wrong:
+        raise RestError(400, "The template parameters are invalid. Details: " + "; ".join(sorted(wrong)))
+
+
+def launcher_argv(
+    wanted: v1b3.LaunchFlexTemplateParameter, job_id: str, project: str, region: str, bucket: str
+) -> list[str]:
+    """Gives what the launcher runs the main program with: parameters and environment as flags, sorted.
+
+    Args:
+        wanted: the launch.
+        job_id: of the job that is to be.
+        project, region: of the launch.
+        bucket: the service's own staging bucket, where the launch names none.
+    """
+    environment = wanted.environment
+    staging = environment.staging_location or f"{bucket}/staging"
+    flags = [f"--{name}={value}" for name, value in wanted.parameters.items()]
+    flags += [f"--{flag}={value}" for field, flag in FIELDS.items() if (value := getattr(environment, field))]
+    flags += [f"--experiments={one}" for one in environment.additional_experiments]
+    flags += [f"--labels={key}={value}" for key, value in environment.additional_user_labels.items()]
+    flags += environment.additional_pipeline_options
+    if environment.ip_configuration is v1b3.WorkerIPAddressConfiguration.WORKER_IP_PRIVATE:
+        flags.append("--no_use_public_ips")
+    if environment.flexrs_goal:
+        flags.append(f"--flexrs_goal={environment.flexrs_goal.name.removeprefix('FLEXRS_')}")
+    if environment.autoscaling_algorithm:
+        basic = v1b3.AutoscalingAlgorithm.AUTOSCALING_ALGORITHM_BASIC
+        flags.append(
+            f"--autoscaling_algorithm={'THROUGHPUT_BASED' if environment.autoscaling_algorithm is basic else 'NONE'}"
+        )
+    flags += [
+        "--runner=DataflowRunner",
+        f"--project={project}",
+        f"--region={region}",
+        f"--job_name={wanted.job_name}",
+        f"--staging_location={staging}",
+        f"--temp_location={environment.temp_location or f'{bucket}/tmp'}",
+        f"--template_location={staging}/template_launches/{job_id}/job_object",
+    ]
+    return sorted(flags)
+
+
+def template_location(argv: list[str]) -> str:
+    """Finds where the main program has to write its job."""
+    return next(flag.partition("=")[2] for flag in argv if flag.startswith("--template_location="))
