@@ -33,6 +33,8 @@ setup(
     install_requires=[
         "apache-beam[gcp]==2.77.0",
         "array_record>=0.8,<0.9",
+        "google-cloud-dataflow-client>=0.13,<1",
+        "google-cloud-scheduler>=2.21,<3",
         "google-cloud-storage>=3.17,<4",
         "google-crc32c>=1.9,<2",
         "imagecodecs>=2026.3.6",
