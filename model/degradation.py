@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from model import metrics
 from model.deconvnet import CLASSES, ESTIMATE_SIZE, QUALITY_BINS, REGRESSIONS
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -192,18 +193,12 @@ def region_side(patch: int) -> int:
 def in_colours(region: Array, rng: np.random.Generator, grey_share: float) -> Array:
     """A region as it is, or, for a share in 0..1 of all, its luma `(rows, cols)`: half 16..235, half 0..255."""
     grey = rng.random() < grey_share
-    return _luma(region, studio=rng.random() < 0.5) if grey else region
+    return metrics.luma(region, studio=rng.random() < 0.5) if grey else region
 
 
 def _patch(pixels: Array, frame: int) -> Array:
     inner = pixels[frame:-frame, frame:-frame]
     return np.repeat(inner[:, :, None], 3, axis=2) if inner.ndim == 2 else inner
-
-
-def _luma(rgb: Array, *, studio: bool) -> Array:
-    """Luma by ITU-R BT.601, rounded: 16..235 as published JPEG results use it, or 0..255."""
-    weights = np.array([65.481, 128.553, 24.966] if studio else [76.245, 149.685, 29.07], np.float32) / 255.0
-    return np.clip(np.rint(rgb @ weights + (16.0 if studio else 0.0)), 0, 255).astype(np.uint8)
 
 
 def _quality(rng: np.random.Generator, recipe: Degradation) -> int:

@@ -17,8 +17,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 BLOCK = 8
 """Side of a JPEG block in pixels."""
 
-# ITU-R BT.601-7: weights of R', G', B' (2.5.1), and 220 levels from 16 on for luma of 8 bits (2.5.3).
-_WEIGHTS = np.array([0.299, 0.587, 0.114])
+# ITU-R BT.601-7: thousandths of R', G', B' (2.5.1), and 220 levels from 16 on for luma of 8 bits (2.5.3).
+_THOUSANDTHS = np.array([299.0, 587.0, 114.0])
 _STUDIO_BLACK, _STUDIO_SPAN = 16.0, 219.0
 
 _SIGMA, _RADIUS = 1.5, 5
@@ -31,7 +31,7 @@ _FLAT = 0.1
 
 
 def luma(pixels: Array, *, studio: bool = False) -> Array:
-    """Luma by ITU-R BT.601, rounded.
+    """Luma by ITU-R BT.601, rounded, a half to the even neighbour; the same on every machine.
 
     Args:
         pixels: RGB or grey. Grey comes back as it is: it already is a luma, of whatever range.
@@ -46,10 +46,12 @@ def luma(pixels: Array, *, studio: bool = False) -> Array:
     if plane.shape[2] != 3:
         raise ValueError(f"pixels must have 1 or 3 channels, got {plane.shape[2]}")
     peak = _peak(pixels)
-    value = plane @ _WEIGHTS
-    if studio:
-        value = value * (_STUDIO_SPAN / 255.0) + _STUDIO_BLACK / 255.0 * peak
-    return np.clip(np.rint(value), 0, peak).astype(pixels.dtype)
+    # Sums of whole numbers are exact in whichever order a machine adds them, and one division is rounded alike by all:
+    # so what lies on a half is seen to, and goes to the even neighbour everywhere.
+    thousandths = plane @ _THOUSANDTHS
+    if not studio:
+        return np.rint(thousandths / 1000).astype(pixels.dtype)
+    return (np.rint(_STUDIO_SPAN * thousandths / 255_000) + _STUDIO_BLACK * (peak / 255)).astype(pixels.dtype)
 
 
 def psnr(pixels: Array, reference: Array) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,28 @@ def test_luma_of_black_white_and_the_primaries_is_that_of_the_standard() -> None
 
     assert metrics.luma(colours).tolist() == [[0, 255, 76, 150, 29]]
     assert metrics.luma(colours, studio=True).tolist() == [[16, 235, 81, 145, 41]]
+
+
+@pytest.mark.parametrize("studio", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_luma_is_the_exact_value_with_halves_rounded_to_even(dtype: Any, studio: bool) -> None:
+    level = int(np.iinfo(dtype).max) // 255
+    factor, divisor, black = (219, 255_000, 16 * level) if studio else (1, 1000, 0)
+
+    def numerators(colours: Array) -> Array:
+        return factor * (colours @ np.array([299, 587, 114]))
+
+    drawn = np.random.default_rng(3).integers(0, 255 * level + 1, (20_000, 3))
+    steps = level * np.arange(0, 256, 5 if studio else 15)
+    grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+    halves = grid[numerators(grid) % divisor == divisor // 2]
+    assert len(halves) > 1
+    colours = np.concatenate([drawn, halves])
+
+    found = metrics.luma(colours[None].astype(dtype), studio=studio)
+
+    # Python rounds halves of exact fractions to even.
+    assert found[0].tolist() == [round(Fraction(int(each), divisor)) + black for each in numerators(colours)]
 
 
 def test_luma_of_sixteen_bits_spans_the_same_range() -> None:
