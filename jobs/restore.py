@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,12 @@ def prepare(config: RestoreConfig) -> Prepared:
     Raises:
         UsageError: if a place cannot be used, the model is not what it says, or the output is of another recipe.
     """
+    began = time.time()
     folder, agreed = _model(config)
 
     from pipeline import listing, recording, survey
     from pipeline.archive import Plan
+    from pipeline.deadline import MAX_MINUTES, Deadline
 
     listing.check_places(config.input, config.output)
     digest = config.recipe_digest(agreed.digest)
@@ -85,7 +87,9 @@ def prepare(config: RestoreConfig) -> Prepared:
     )
     found = survey.take(config, digest)
     recording.check_recipe(config.output, digest, settings, replace=config.replace, dry_run=True)
-    return Prepared(Plan(config, run, str(folder)), found)
+    minutes = config.max_minutes
+    deadline = None if minutes is None else Deadline(began + 60 * minutes, MAX_MINUTES)
+    return Prepared(Plan(config, run, str(folder), deadline), found)
 
 
 def start(prepared: Prepared, options: Any) -> Any:
@@ -250,20 +254,39 @@ def _finish(config: RestoreConfig, record: dict[str, Any], *, seconds: float, st
     from pipeline.report.summary import Summary
     from pipeline.report.terminal import print_summary
 
-    failed = record["counts"]["failed"]
-    code = ExitCode.FAILURES if failed > config.tolerate else ExitCode.DONE
+    failed, left = record["counts"]["failed"], record["counts"]["left"]
+    code = exit_code_of(record, config.tolerate)
     summary = Summary.from_record(
         record, output=config.output, seconds=seconds, started=started.isoformat("T", "seconds")
     )
     print_summary(summary)
-    if code is ExitCode.FAILURES:
+    if failed > config.tolerate:
+        others = "are done" if not left else "that were begun are done"
         print(
-            f"relume restore: {failed} failed, --tolerate allows {config.tolerate}; all others are done",
+            f"relume restore: {failed} failed, --tolerate allows {config.tolerate}; all others {others}",
+            file=sys.stderr,
+        )
+    if left:
+        print(
+            f"relume restore: --max_minutes {config.max_minutes:g} are over, {left} images are left; "
+            "the same command again goes on",
             file=sys.stderr,
         )
     line = {"run": record["run_id"], **record["counts"], "inputs": record["inputs"], "seconds": round(seconds, 1)}
     print(json.dumps({**line, "exit": int(code)}))
     return code
+
+
+def exit_code_of(record: Mapping[str, Any], tolerate: int) -> ExitCode:
+    """Says how a run ended, by its summary.
+
+    Args:
+        record: as `summary.json` holds it.
+        tolerate: how many images may fail.
+    """
+    if record["counts"]["left"]:
+        return ExitCode.TIME_CAP
+    return ExitCode.FAILURES if record["counts"]["failed"] > tolerate else ExitCode.DONE
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipeline.codec import DecodeImages, EncodeImages, Limits
+from pipeline.deadline import BeginInTime, Deadline
 from pipeline.elements import ImageRef, Row
 from pipeline.guard import Guard
 from pipeline.judging import Gate, Judge
@@ -34,12 +35,14 @@ class Plan:
         model: model folder as the workers reach it.
         lease: the run's hold on its output, renewed by the workers and released at the end; None for a run that needs
             none, because nobody else knows of its output.
+        deadline: from when on no further image is begun; None where the run has all the time that it needs.
     """
 
     config: RestoreConfig
     run: RunInfo
     model: str
     lease: Lease | None = None
+    deadline: Deadline | None = None
 
     @property
     def limits(self) -> Limits:
@@ -75,7 +78,8 @@ class RestoreEach(beam.PTransform):
         bands = LargeSettings(
             c.input, c.output, self.plan.run, model, c.format, limits, above, gate, references, decode=guard
         )
-        held = pending | "Hold" >> HoldLease(self.plan.lease)
+        work = pending | "InTime" >> BeginInTime(self.plan.deadline)
+        held = work.begun | "Hold" >> HoldLease(self.plan.lease)
         read = held | "Read" >> ReadFiles(c.input, c.max_bytes, HELD_BYTES)
         large = read.good | "Large" >> RestoreLarge(bands)
         decoded = large.others | "Decode" >> DecodeImages(limits, guard)
@@ -96,7 +100,7 @@ class RestoreEach(beam.PTransform):
             kept.failed,
         )
         rows = failed | "Failed" >> beam.Flatten() | "Failures" >> beam.Map(row_of_failure)
-        return (large.rows, written.good, kept.good, rows) | "Rows" >> beam.Flatten()
+        return (work.left, large.rows, written.good, kept.good, rows) | "Rows" >> beam.Flatten()
 
 
 @dataclasses.dataclass

@@ -331,8 +331,8 @@ class Row:
 
     Attributes:
         name, version, size: of the source.
-        outcome: `restored`, `kept`, `skipped` or `failed`.
-        reason: why; `done-before` for a skipped one.
+        outcome: `restored`, `kept`, `skipped`, `failed` or `left`.
+        reason: why; `done-before` for a skipped one; the cap that was reached (`max-minutes`) for one that is left.
         stage, detail: of a failure; empty otherwise.
         width, height, pages: of the picture; 0 where unknown.
         format, output_format: as in `Image`; empty where unknown.

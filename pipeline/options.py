@@ -39,7 +39,7 @@ examples:
       --format png --runner DirectRunner --direct_num_workers 2
 
 exit codes: 0 done, 1 more failed than --tolerate allows, 2 wrong usage,
-  7 stopped by an error"""
+  7 stopped by an error, 10 --max_minutes are over; the same command goes on"""
 
 
 def new_run_id() -> str:
@@ -139,6 +139,13 @@ class RestoreConfig:
     )
     tolerate: int = option(
         "Images that may fail before the job itself counts as failed.", group="How to run", default=0, low=0
+    )
+    max_minutes: float | None = option(
+        "Minutes from the start of the job after which no further image is begun: those in work are finished, the rest "
+        "are left for the next run, and the exit code is 10.",
+        group="How to run",
+        default=None,
+        low=0,
     )
     replace: bool = option(
         "Makes an output of another model or other settings again: each of its images is replaced if its receipt "

@@ -213,7 +213,7 @@ class _Totals(beam.CombineFn):
 
     def add_input(self, sums: _Sums, row: Row) -> _Sums:
         sums.outcomes[row.outcome, row.reason] += 1
-        if row.outcome == "skipped":
+        if row.outcome in ("skipped", "left"):
             return sums
         sums.bytes_in += row.size
         sums.bytes_out += row.output_size
@@ -246,15 +246,16 @@ def _added(one: list[float] | None, other: list[float]) -> list[float]:
     return [a + b for a, b in zip(one, other, strict=True)] if one else list(other)
 
 
-OUTCOMES = ("restored", "kept", "skipped", "failed")
-"""What can become of an input."""
+OUTCOMES = ("restored", "kept", "skipped", "failed", "left")
+"""What can become of an input; one that is left was not begun before a cap of the run was reached."""
 
 
 def summary_of(sums: _Sums, target_uri: str, run: RunInfo, listed: int) -> dict[str, Any]:
     """Says what became of all inputs together.
 
-    Megapixels are of restored images, bytes of all but skipped ones; `before` and `after` are means over the restored
-    images where both values were taken and are finite, or null; `compared` counts restored images with a reference.
+    Megapixels are of restored images, bytes of all but skipped and left ones; `before` and `after` are means over the
+    restored images where both values were taken and are finite, or null; `compared` counts restored images with a
+    reference.
     """
     reasons: dict[str, dict[str, int]] = {outcome: {} for outcome in OUTCOMES}
     for (outcome, reason), count in sorted(sums.outcomes.items()):

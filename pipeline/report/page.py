@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.elements import Row
 from pipeline.report.charts import Series, histogram_svg, stack_svg
 from pipeline.report.crops import Crops
-from pipeline.report.summary import OUTCOMES, Summary
+from pipeline.report.summary import Summary
 from pipeline.report.tally import EXAMPLES, Histogram, Tally
 from pipeline.report.words import (
     DETAIL_LETTERS,
@@ -34,6 +34,7 @@ _MEANING = {
     "kept": "left as they were",
     "skipped": "done by an earlier run",
     "failed": "given up, each with a reason",
+    "left": "not begun before a cap was reached; the next run takes them up",
 }
 _STATES: tuple[tuple[str, str, str, int], ...] = (
     ("psnr", "PSNR", " dB", 2),
@@ -88,7 +89,7 @@ def _header(summary: Summary) -> str:
     ]
     verdict = (
         f'<p class="verdict">Every image is accounted for: {count(summary.inputs)} = '
-        + " + ".join(f"{count(summary.count(outcome))} {outcome}" for outcome in OUTCOMES)
+        + " + ".join(f"{count(summary.count(outcome))} {outcome}" for outcome in summary.told)
         + "</p>"
         if summary.adds_up
         else f'<p class="verdict bad">The outcomes do not add up to {counted(summary.inputs, "input")}.</p>'
@@ -102,13 +103,13 @@ def _header(summary: Summary) -> str:
 
 def _totals(summary: Summary) -> str:
     tiles = []
-    for outcome in OUTCOMES:
+    for outcome in summary.told:
         number = summary.count(outcome)
         tiles.append(
             f'<li class="{outcome}"><b>{count(number)}</b> <span>{outcome}</span> '
             f"<small>{share(number, summary.inputs)}, {_MEANING[outcome]}</small></li>"
         )
-    bar = stack_svg([(outcome, f"fill-{outcome}", summary.count(outcome)) for outcome in OUTCOMES])
+    bar = stack_svg([(outcome, f"fill-{outcome}", summary.count(outcome)) for outcome in summary.told])
     return f'<section aria-label="Outcomes">\n{bar}\n<ul class="tiles">{"".join(tiles)}</ul>\n</section>\n'
 
 
@@ -231,10 +232,10 @@ def _numbers(row: Row) -> str:
 
 def _reasons(summary: Summary) -> str:
     tables = []
-    for outcome in OUTCOMES:
+    for outcome in summary.told:
         reasons = sorted(summary.reasons.get(outcome, {}).items(), key=lambda item: (-item[1], item[0]))
         # That what was restored was improved, and what was skipped was done before, goes without saying.
-        if reasons and (len(reasons) > 1 or outcome in ("kept", "failed")):
+        if reasons and (len(reasons) > 1 or outcome in ("kept", "failed", "left")):
             head = f"<figcaption>{outcome.capitalize()}<small>{count(summary.count(outcome))}</small></figcaption>"
             tables.append(f"<figure>{head}{_bar_table(reasons, f'fill-{outcome}')}</figure>")
     return _section("Reasons", f'<div class="charts">{"".join(tables)}</div>') if tables else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.elements import Measures
 
-OUTCOMES = ("restored", "kept", "skipped", "failed")
+OUTCOMES = ("restored", "kept", "skipped", "failed", "left")
 """What can become of an input, in the order in which it is told."""
 
 _NOT_MEASURED = Measures()
@@ -53,6 +53,11 @@ class Summary:
         """How many inputs came to an outcome."""
         return sum(self.reasons.get(outcome, {}).values())
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The outcomes that are shown, even if there are none: images are left by no run but one with a cap."""
+        return tuple(outcome for outcome in OUTCOMES if outcome != "left" or self.count(outcome))
+
     def change(self, measure: str) -> tuple[float, float] | None:
         """The means of a measure before and after; None where it was not taken."""
         before, after = getattr(self.before, measure), getattr(self.after, measure)
@@ -60,7 +65,7 @@ class Summary:
 
     @property
     def adds_up(self) -> bool:
-        """Whether every input has exactly one outcome of the four."""
+        """Whether every input has exactly one outcome of the five."""
         return set(self.reasons) <= set(OUTCOMES) and self.inputs == sum(map(self.count, OUTCOMES))
 
     @property

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.report.summary import OUTCOMES, Summary
+from pipeline.report.summary import Summary
 from pipeline.report.words import count, counted, duration, measure, printable, share, shortened
 
 PLAIN_COLUMNS = 80
 MAX_COLUMNS = 100
 MAX_REASONS = 6
 
-_COLOURS = {"restored": "green", "kept": "yellow", "skipped": "bright_black", "failed": "red"}
+_COLOURS = {"restored": "green", "kept": "yellow", "skipped": "bright_black", "failed": "red", "left": "cyan"}
 _MEASURES = (("psnr", "PSNR", ".2f", " dB"), ("ssim", "SSIM", ".4f", ""), ("blockiness", "blockiness", ".2f", ""))
 
 
@@ -46,7 +46,7 @@ def _print(summary: Summary, console: Console, lines: box.Box | None) -> None:
     table.add_column("images", justify="right", no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
-    for outcome in OUTCOMES:
+    for outcome in summary.told:
         number = summary.count(outcome)
         table.add_row(
             Text(outcome, style=_COLOURS[outcome] if number else "bright_black"),

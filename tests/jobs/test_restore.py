@@ -87,6 +87,27 @@ def test_a_dry_run_counts_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_cap_of_time_ends_with_10_and_the_same_command_without_it_does_the_rest(
+    archive: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = restore.main(command(archive, tmp_path / "out", tiny_model, "--max_minutes", "0"))
+
+    told = capsys.readouterr()
+    assert code == 10
+    assert told.err.splitlines()[-1] == (
+        "relume restore: --max_minutes 0 are over, 4 images are left; the same command again goes on"
+    )
+    line = last_line(told.out)
+    assert (line["inputs"], line["left"], line["exit"]) == (4, 4, 10)
+    assert outputs(tmp_path / "out") == {}
+
+    code = restore.main(command(archive, tmp_path / "out", tiny_model, "--max_minutes", "60", "--tolerate", "1"))
+
+    assert code == 0
+    assert last_line(capsys.readouterr().out)["left"] == 0
+    assert len(outputs(tmp_path / "out")) == 3
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -100,6 +121,7 @@ def test_a_dry_run_counts_and_writes_nothing(
         ({"--reference": "partial"}, ["--reference", "partial", "a b/1.jpg"]),
         ({"--reference": "nowhere"}, ["--reference", "nowhere", "no such folder"]),
         ({"--strength": "2"}, ["--strength", "2", "0..1"]),
+        ({"--max_minutes": "-1"}, ["--max_minutes", "-1", "at least 0"]),
         ({"--runer": "DirectRunner"}, ["--runer", "--runner"]),
         ({"--tolerat": "1"}, ["--tolerat", "--tolerate"]),
     ],

@@ -21,6 +21,7 @@ from model import contract
 from model.degradation import compress
 from pipeline import recording
 from pipeline.archive import Plan, RestoreArchive
+from pipeline.deadline import MAX_MINUTES, Deadline
 from pipeline.options import RestoreConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -122,7 +123,8 @@ def test_a_second_run_skips_what_is_done_and_changes_no_byte(archive: Path, tmp_
 
     again = run(plan_of(archive, tmp_path / "out", tiny_model))["counts"]
 
-    assert again == {"restored": 0, "kept": 0, "skipped": done["restored"] + done["kept"], "failed": done["failed"]}
+    skipped = done["restored"] + done["kept"]
+    assert again == {"restored": 0, "kept": 0, "skipped": skipped, "failed": done["failed"], "left": 0}
     assert objects(tmp_path / "out") == before
     assert all(path.stat().st_mtime_ns == then for path, then in changed.items())
 
@@ -163,6 +165,60 @@ def test_two_worker_processes_write_the_same_bytes_as_one(archive: Path, tmp_pat
     assert outputs("two") == outputs("one")
 
 
+class ThirdLook:
+    """A clock that stands at 0 for the first two looks and at 100 from the third on."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __call__(self) -> float:
+        self.looks += 1
+        return 0.0 if self.looks <= 2 else 100.0
+
+
+def outputs_of(folder: Path) -> dict[str, str]:
+    return {name: digest for name, digest in objects(folder).items() if not name.startswith("_relume")}
+
+
+def test_a_deadline_leaves_what_is_not_begun_and_a_second_run_makes_the_whole(
+    archive: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    whole, capped = plan_of(archive, tmp_path / "whole", tiny_model), plan_of(archive, tmp_path / "out", tiny_model)
+    run(whole)
+    in_the_middle = Deadline(50.0, MAX_MINUTES, ThirdLook())
+
+    first = run(dataclasses.replace(capped, deadline=in_the_middle))
+
+    # The two that had begun were in one batch, which was not full when the time was over: both were finished.
+    rows = list(recording.read_rows(str(tmp_path / "out"), capped.run.run_id))
+    assert first["accounted"]
+    assert first["counts"]["left"] == 7 == first["reasons"]["left"]["max-minutes"]
+    assert len(rows) == len({row.name for row in rows}) == 9
+    begun = [row for row in rows if row.outcome != "left"]
+    assert len(begun) == 2
+    assert len(outputs_of(tmp_path / "out")) == sum(row.outcome in ("restored", "kept") for row in begun)
+
+    second = run(plan_of(archive, tmp_path / "out", tiny_model))
+
+    done = sum(row.outcome in ("restored", "kept") for row in begun)
+    assert (second["counts"]["left"], second["counts"]["skipped"]) == (0, done)
+    assert outputs_of(tmp_path / "out") == outputs_of(tmp_path / "whole")
+    names = [{name for name in objects(tmp_path / folder) if "receipts" in name} for folder in ("out", "whole")]
+    assert names[0] == names[1]
+
+
+def test_a_deadline_that_is_over_begins_nothing_and_still_accounts_for_every_input(
+    archive: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    plan = plan_of(archive, tmp_path / "out", tiny_model)
+
+    summary = run(dataclasses.replace(plan, deadline=Deadline(0.0, MAX_MINUTES)))
+
+    assert summary["counts"] == {"restored": 0, "kept": 0, "skipped": 0, "failed": 0, "left": 9}
+    assert (summary["inputs"], summary["accounted"]) == (9, True)
+    assert list(objects(tmp_path / "out")) == []
+
+
 def test_from_read_to_receipt_is_one_fused_stage(archive: Path, tmp_path: Path, tiny_model: Path) -> None:
     root = beam.Pipeline(runner=FnApiRunner())
     _ = root | RestoreArchive(plan_of(archive, tmp_path / "out", tiny_model))
@@ -170,7 +226,7 @@ def test_from_read_to_receipt_is_one_fused_stage(archive: Path, tmp_path: Path, 
     _, stages = FnApiRunner().create_stages(root.to_runner_api())
 
     # Flattened rows may be stored by a runner; files and images may not, so all that touch them share one stage.
-    steps = ("Read/", "Large/", "Decode/", "Restore/", "Encode/", "Judge/", "Write/", "WriteKept/")
+    steps = ("InTime/", "Read/", "Large/", "Decode/", "Restore/", "Encode/", "Judge/", "Write/", "WriteKept/")
     ways = {
         tuple(step for step in steps if any(f"/Each/{step}" in t.unique_name for t in stage.transforms))
         for stage in stages

@@ -44,6 +44,7 @@ def test_every_option_can_be_set_on_the_command_line() -> None:
         dry_run=True,
         run_id="night.1",
         verbose=True,
+        max_minutes=90.0,
     )
     arguments = []
     for one in options_of(RestoreConfig):
@@ -137,7 +138,7 @@ def test_the_recipe_digest_changes_with_what_changes_the_output_and_with_nothing
         "input": "a", "output": "b", "model": "c", "reference": "d", "include": ("e",), "exclude": ("f",),
         "inventory": "g", "max_megapixels": 1.0, "max_bytes": 1, "format": "png", "strength": 0.5,
         "keep_above_quality": 50, "batch_megapixels": 1.0, "band_megapixels": 1.0, "tolerate": 1, "replace": True,
-        "dry_run": True, "run_id": "h", "verbose": True,
+        "dry_run": True, "run_id": "h", "verbose": True, "max_minutes": 1.0,
     }  # fmt: skip
     assert changes.keys() == {one.name for one in options_of(RestoreConfig)}
 

@@ -481,7 +481,7 @@ def test_every_bundle_may_be_replayed(places: tuple[Place, Place]) -> None:
     assert sorted(receipts(output)) == ["a/1.jpg", "a/2 ü.jpg", "clean.png"]
     summary = read_summary(output.uri, "once")
     assert summary is not None
-    assert summary["counts"] == {"restored": 2, "kept": 1, "skipped": 0, "failed": 1}
+    assert summary["counts"] == {"restored": 2, "kept": 1, "skipped": 0, "failed": 1, "left": 0}
 
 
 def test_a_second_run_skips_what_is_done_and_writes_nothing_of_it_again(gcs: GcsTwin) -> None:
@@ -538,13 +538,14 @@ ROWS = [
     Row("c.jpg", "3", 30, "kept", "already-good", output="c.jpg", output_size=30),
     Row("caf\udce9 [1].jpg", "4", 40, "failed", "bad-name", "list", "no Unicode: \udce9"),
     Row("d.jpg", "5", 50, "skipped", "done-before"),
+    Row("e.jpg", "6", 60, "left", "max-minutes"),
 ]  # fmt: skip
 
 
 def test_a_table_gives_back_its_rows_sorted_by_name() -> None:
     back = list(rows_of(table_of(ROWS)))
 
-    assert [row.name for row in back] == ["a.jpg", "b.jpg", "c.jpg", "caf\\udce9 [1].jpg", "d.jpg"]
+    assert [row.name for row in back] == ["a.jpg", "b.jpg", "c.jpg", "caf\\udce9 [1].jpg", "d.jpg", "e.jpg"]
     assert back[1] == ROWS[0]
     assert back[0].after.psnr == math.inf
     assert (back[0].before.psnr, back[0].damage) == (None, None)
@@ -581,12 +582,12 @@ def report(rows: list[Row], inputs: int, target_uri: str, run: RunInfo) -> None:
 
 
 def test_a_summary_adds_up_and_comes_with_its_tables(output: Place) -> None:
-    report(ROWS, 5, output.uri, make_run())
+    report(ROWS, 6, output.uri, make_run())
 
     summary = read_summary(output.uri, "run-1")
     assert summary is not None
-    assert summary["inputs"] == 5
-    assert summary["counts"] == {"restored": 2, "kept": 1, "skipped": 1, "failed": 1}
+    assert summary["inputs"] == 6
+    assert summary["counts"] == {"restored": 2, "kept": 1, "skipped": 1, "failed": 1, "left": 1}
     assert summary["reasons"]["failed"] == {"bad-name": 1}
     assert summary["megapixels"] == 1.01
     assert (summary["bytes_in"], summary["bytes_out"]) == (100, 85)
@@ -601,7 +602,7 @@ def test_a_summary_adds_up_and_comes_with_its_tables(output: Place) -> None:
         f"{folder}/images-00000-of-00001.parquet",
         f"{folder}/summary.json",
     ]
-    assert len(list(read_rows(output.uri, "run-1"))) == 5
+    assert len(list(read_rows(output.uri, "run-1"))) == 6
 
 
 def test_a_run_without_failures_has_no_file_of_them(output: Place) -> None:

@@ -476,6 +476,21 @@ def test_the_table_is_plain_text_of_eighty_columns_where_there_is_no_terminal() 
     assert all(len(line) <= 80 and line == line.rstrip() and line.isprintable() for line in lines)
 
 
+def test_images_that_a_cap_left_are_told_in_table_and_page_and_only_where_there_are_any() -> None:
+    rows = [restored("a.jpg"), Row("b.jpg", "7", 9, "left", "max-minutes"), Row("c.jpg", "7", 9, "left", "max-minutes")]
+    some, none = io.StringIO(), io.StringIO()
+
+    print_summary(summary_of(rows), some)
+    print_summary(summary_of(rows[:1]), none)
+    tags = Tags(make_page(summary_of(rows), tally(rows), no_crops))
+
+    assert summary_of(rows).adds_up
+    assert "left           2  67 %  max-minutes 2" in some.getvalue().splitlines()
+    assert "left" not in none.getvalue()
+    assert "3 = 1 restored + 0 kept + 0 skipped + 0 failed + 2 left" in tags.text
+    assert "max-minutes" in tags.text
+
+
 def test_the_table_has_colours_on_a_terminal_and_keeps_to_its_width(terminal: Terminal) -> None:
     print_summary(summary_of([restored("a.jpg"), failed("b.jpg", "damaged")]), terminal)
 
