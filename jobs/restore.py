@@ -89,7 +89,7 @@ def prepare(config: RestoreConfig) -> Prepared:
     recording.check_recipe(config.output, digest, settings, replace=config.replace, dry_run=True)
     minutes = config.max_minutes
     deadline = None if minutes is None else Deadline(began + 60 * minutes, MAX_MINUTES)
-    return Prepared(Plan(config, run, str(folder), deadline), found)
+    return Prepared(Plan(config, run, str(folder), deadline=deadline), found)
 
 
 def start(prepared: Prepared, options: Any) -> Any:
