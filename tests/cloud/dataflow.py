@@ -228,7 +228,7 @@ class DataflowTwin(RestTwin):
         numbers = {str(int(one)): one.name for one in v1b3.JobMessageImportance}
         least = numbers.get(least, least).removeprefix("JOB_MESSAGE_")
         # Without a wish, the service leaves out what is for debugging.
-        loud = IMPORTANCES[IMPORTANCES.index(least) :] if least in IMPORTANCES else IMPORTANCES[1:]  # type: ignore[arg-type]
+        loud = IMPORTANCES[IMPORTANCES.index(least) :] if least in IMPORTANCES else IMPORTANCES[1:]
         began, ended = (
             query.get(key) and datetime.datetime.fromisoformat(query[key]) for key in ("startTime", "endTime")
         )

@@ -6,8 +6,18 @@ import dataclasses
 from typing import Any, Literal, get_args
 
 State = Literal[
-    *("QUEUED", "PENDING", "RUNNING", "STOPPED", "CANCELLING", "DRAINING", "RESOURCE_CLEANING_UP"),
-    *("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED"),
+    "QUEUED",
+    "PENDING",
+    "RUNNING",
+    "STOPPED",
+    "CANCELLING",
+    "DRAINING",
+    "RESOURCE_CLEANING_UP",
+    "DONE",
+    "FAILED",
+    "CANCELLED",
+    "UPDATED",
+    "DRAINED",
 ]
 STATES: tuple[State, ...] = get_args(State)
 TERMINAL: frozenset[State] = frozenset({"DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED"})

@@ -22,7 +22,7 @@ def client(scheduler: SchedulerTwin) -> v1.CloudSchedulerClient:
     return v1.CloudSchedulerClient(transport="rest", client_options={"api_endpoint": scheduler.url})
 
 
-def job(account: str = "night@twin.iam.gserviceaccount.com", **changed: object) -> v1.Job:
+def job(changed: dict[str, object] | None = None, *, account: str = "night@twin.iam.gserviceaccount.com") -> v1.Job:
     parameters = {"input": "gs://archive/in"}
     body = {
         "launchParameter": {
@@ -64,7 +64,7 @@ def test_a_job_is_made_once_shown_listed_changed_and_deleted(
 def test_jobs_are_listed_page_by_page(client: v1.CloudSchedulerClient) -> None:
     names = [f"{PARENT}/jobs/night-{number}" for number in range(5)]
     for name in names:
-        client.create_job(parent=PARENT, job=job(name=name))
+        client.create_job(parent=PARENT, job=job({"name": name}))
 
     assert [one.name for one in client.list_jobs(request={"parent": PARENT, "page_size": 2})] == names
 
@@ -90,7 +90,7 @@ def test_a_job_that_cannot_be_is_refused(
     changed: dict[str, object], complaint: str, client: v1.CloudSchedulerClient, scheduler: SchedulerTwin
 ) -> None:
     with pytest.raises(exceptions.BadRequest, match=complaint):
-        client.create_job(parent=PARENT, job=job(**changed))
+        client.create_job(parent=PARENT, job=job(changed))
 
     assert scheduler.jobs == {}
 
