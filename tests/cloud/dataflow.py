@@ -264,7 +264,8 @@ class DataflowTwin(RestTwin):
         if not JOB_NAME.fullmatch(wanted.job_name):
             raise RestError(400, f"The job name must match {JOB_NAME.pattern}, got {wanted.job_name!r}.")
         check_labels(wanted.environment.additional_user_labels)
-        flex.check_parameters(self._container_spec(wanted.container_spec_gcs_path), dict(wanted.parameters))
+        spec = self._container_spec(wanted.container_spec_gcs_path)
+        flex.check_parameters(spec, dict(wanted.parameters))
         if self._active(project, region, wanted.job_name):
             raise RestError(
                 409,
@@ -278,7 +279,16 @@ class DataflowTwin(RestTwin):
         with contextlib.suppress(ApiError):  # it is there from an earlier launch
             self.gcs.create_bucket(bucket)
         job.launch = plain(request)["launchParameter"]
-        job.launcher_argv = flex.launcher_argv(wanted, job.id, project, region, f"gs://{bucket}")
+        environment = flex.environment_of(spec, wanted.environment)
+        staging = environment.staging_location or f"gs://{bucket}/staging"
+        places = {
+            "project": project,
+            "region": region,
+            "staging_location": staging,
+            "temp_location": f"gs://{bucket}/tmp",
+            "template_location": f"{staging}/template_launches/{job.id}/job_object",
+        }
+        job.launcher_argv = flex.launcher_argv(wanted, environment, places)
         return shown(call, v1b3.LaunchFlexTemplateResponse(job=job.resource(whole=False)))
 
     def _add(

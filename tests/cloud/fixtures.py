@@ -65,9 +65,14 @@ def use_twin(twin: GcsTwin, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """Points this process and its sub-processes to a service, until the monkeypatch is undone."""
     # Late: most tests need no Beam, and importing it takes a second.
     from apache_beam.internal.gcp import auth
+    from google.auth.credentials import CredentialsWithRegionalAccessBoundary
 
     for name, value in twin.environment(folder).items():
         monkeypatch.setenv(name, value)
     # Beam looks for credentials once in a process and keeps them; those of a service that has stopped get no token.
     monkeypatch.setattr(auth._Credentials, "_credentials_init", False)
     monkeypatch.setattr(auth._Credentials, "_credentials", None)
+    # With a service account google-auth asks Google, in a thread of its own, in which regions it may be used.
+    monkeypatch.setattr(
+        CredentialsWithRegionalAccessBoundary, "_is_regional_access_boundary_lookup_required", lambda _: False
+    )

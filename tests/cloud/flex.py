@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -53,43 +54,44 @@ def check_parameters(spec: v1b3.ContainerSpec, given: Mapping[str, str]) -> None
         raise RestError(400, "The template parameters are invalid. Details: " + "; ".join(sorted(wrong)))
 
 
+def environment_of(
+    spec: v1b3.ContainerSpec, wanted: v1b3.FlexTemplateRuntimeEnvironment
+) -> v1b3.FlexTemplateRuntimeEnvironment:
+    """Lays what a launch asks for over what the template brings; lists and labels of both come together."""
+    both = v1b3.FlexTemplateRuntimeEnvironment(spec.default_environment)
+    v1b3.FlexTemplateRuntimeEnvironment.pb(both).MergeFrom(v1b3.FlexTemplateRuntimeEnvironment.pb(wanted))
+    return both
+
+
 def launcher_argv(
-    wanted: v1b3.LaunchFlexTemplateParameter, job_id: str, project: str, region: str, bucket: str
+    wanted: v1b3.LaunchFlexTemplateParameter,
+    environment: v1b3.FlexTemplateRuntimeEnvironment,
+    places: Mapping[str, str],
 ) -> list[str]:
-    """Gives what the launcher runs the main program with: parameters and environment as flags, sorted.
+    """Gives what the launcher runs the main program with: parameters and environment as flags, each once, sorted.
 
     Args:
         wanted: the launch.
-        job_id: of the job that is to be.
-        project, region: of the launch.
-        bucket: the service's own staging bucket, where the launch names none.
+        environment: of the template and the launch together.
+        places: more flags: where the job will run, and where its files go if the environment does not say.
     """
-    environment = wanted.environment
-    staging = environment.staging_location or f"{bucket}/staging"
-    flags = [f"--{name}={value}" for name, value in wanted.parameters.items()]
-    flags += [f"--{flag}={value}" for field, flag in FIELDS.items() if (value := getattr(environment, field))]
-    flags += [f"--experiments={one}" for one in environment.additional_experiments]
-    flags += [f"--labels={key}={value}" for key, value in environment.additional_user_labels.items()]
-    flags += environment.additional_pipeline_options
-    if environment.ip_configuration is v1b3.WorkerIPAddressConfiguration.WORKER_IP_PRIVATE:
-        flags.append("--no_use_public_ips")
+    flags = {"runner": "DataflowRunner", "job_name": wanted.job_name, **places}
+    fields = {**FIELDS, "staging_location": "staging_location", "temp_location": "temp_location"}
+    flags |= {flag: str(value) for field, flag in fields.items() if (value := getattr(environment, field))}
+    if environment.additional_experiments:
+        flags["experiments"] = ",".join(environment.additional_experiments)
+    if environment.additional_user_labels:
+        flags["labels"] = json.dumps(dict(environment.additional_user_labels), sort_keys=True)
     if environment.flexrs_goal:
-        flags.append(f"--flexrs_goal={environment.flexrs_goal.name.removeprefix('FLEXRS_')}")
+        flags["flexrs_goal"] = environment.flexrs_goal.name.removeprefix("FLEXRS_")
     if environment.autoscaling_algorithm:
-        basic = v1b3.AutoscalingAlgorithm.AUTOSCALING_ALGORITHM_BASIC
-        flags.append(
-            f"--autoscaling_algorithm={'THROUGHPUT_BASED' if environment.autoscaling_algorithm is basic else 'NONE'}"
-        )
-    flags += [
-        "--runner=DataflowRunner",
-        f"--project={project}",
-        f"--region={region}",
-        f"--job_name={wanted.job_name}",
-        f"--staging_location={staging}",
-        f"--temp_location={environment.temp_location or f'{bucket}/tmp'}",
-        f"--template_location={staging}/template_launches/{job_id}/job_object",
-    ]
-    return sorted(flags)
+        basic = environment.autoscaling_algorithm is v1b3.AutoscalingAlgorithm.AUTOSCALING_ALGORITHM_BASIC
+        flags["autoscaling_algorithm"] = "THROUGHPUT_BASED" if basic else "NONE"
+    argv = [f"--{name}={value}" for name, value in {**flags, **wanted.parameters}.items()]
+    argv += [f"--{one.removeprefix('--')}" for one in environment.additional_pipeline_options]
+    if environment.ip_configuration is v1b3.WorkerIPAddressConfiguration.WORKER_IP_PRIVATE:
+        argv.append("--no_use_public_ips")
+    return sorted(argv)
 
 
 def template_location(argv: list[str]) -> str:

@@ -16,6 +16,13 @@ PLACE = {"project_id": "twin", "location": REGION}
 SPEC = {
     "image": "gcr.io/twin/relume:1",
     "sdkInfo": {"language": "PYTHON"},
+    "defaultEnvironment": {
+        "machineType": "n2-standard-4",
+        "sdkContainerImage": "gcr.io/twin/relume:1",
+        "additionalExperiments": ["use_runner_v2"],
+        "additionalPipelineOptions": ["number_of_worker_harness_threads=2"],
+        "additionalUserLabels": {"relume-version": "1"},
+    },
     "metadata": {
         "name": "restore",
         "parameters": [
@@ -217,19 +224,21 @@ def test_a_launched_template_waits_for_its_launcher_whose_flags_are_sorted(
     assert kept.launch["environment"]["machineType"] == "g2-standard-4"
     bucket = "gs://dataflow-staging-us-central1-1"
     assert kept.launcher_argv == [
-        "--experiments=worker_accelerator=type:nvidia-l4;count:1",
+        "--experiments=use_runner_v2,worker_accelerator=type:nvidia-l4;count:1",
         "--flexrs_goal=SPEED_OPTIMIZED",
         "--format=png",
         "--input=gs://archive/in",
         "--job_name=nightly",
-        "--labels=team=archive",
+        '--labels={"relume-version": "1", "team": "archive"}',
         "--machine_type=g2-standard-4",
         "--max_num_workers=3",
         "--no_use_public_ips",
+        "--number_of_worker_harness_threads=2",
         "--output=gs://archive/out",
         "--project=twin",
         "--region=us-central1",
         "--runner=DataflowRunner",
+        "--sdk_container_image=gcr.io/twin/relume:1",
         f"--staging_location={bucket}/staging",
         f"--temp_location={bucket}/tmp",
         f"--template_location={bucket}/staging/template_launches/{job.id}/job_object",

@@ -37,9 +37,8 @@ def job(changed: dict[str, object] | None = None, *, account: str = "night@twin.
         "body": json.dumps(body).encode(),
         "oauth_token": {"service_account_email": account},
     }
-    return v1.Job(
-        {"name": NAME, "schedule": "0 3 * * 1-5", "time_zone": "Europe/Zurich", "http_target": target} | changed
-    )
+    kept: dict[str, object] = {"name": NAME, "schedule": "0 3 * * 1-5", "time_zone": "Europe/Zurich"}
+    return v1.Job({**kept, "http_target": target, **(changed or {})})
 
 
 def test_a_job_is_made_once_shown_listed_changed_and_deleted(
