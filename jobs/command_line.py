@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 import pipeline
+from pipeline.busy import BusyError
 from pipeline.flags import UsageError, nearest
 
 __all__ = ["COMMANDS", "ExitCode", "UsageError", "main", "run_job"]
@@ -101,6 +102,9 @@ def run_job(name: str, job: Callable[[list[str]], int], argv: Sequence[str] | No
     except UsageError as error:
         print(f"relume {name}: {_shown(error)}", file=sys.stderr)
         return ExitCode.USAGE
+    except BusyError as error:
+        print(f"relume {name}: {_shown(error)}", file=sys.stderr)
+        return ExitCode.BUSY
     except KeyboardInterrupt:
         return _interrupted(name)
     except SystemExit as error:  # help was asked for

@@ -66,11 +66,12 @@ def prepare(config: RestoreConfig) -> Prepared:
 
     Raises:
         UsageError: if a place cannot be used, the model is not what it says, or the output is of another recipe.
+        BusyError: if another run is at work on the output.
     """
     began = time.time()
     folder, agreed = _model(config)
 
-    from pipeline import listing, recording, survey
+    from pipeline import lease, listing, recording, survey
     from pipeline.archive import Plan
     from pipeline.deadline import MAX_MINUTES, Deadline
 
@@ -85,6 +86,9 @@ def prepare(config: RestoreConfig) -> Prepared:
         settings=settings,
         device="cpu",
     )
+    if not config.dry_run:
+        # Before the listing, which may take minutes; `start` asks again.
+        lease.check_free(config.output)
     found = survey.take(config, digest)
     recording.check_recipe(config.output, digest, settings, replace=config.replace, dry_run=True)
     minutes = config.max_minutes
@@ -93,7 +97,10 @@ def prepare(config: RestoreConfig) -> Prepared:
 
 
 def start(prepared: Prepared, options: Any) -> Any:
-    """Writes what is about to be done, and hands the pipeline to its runner.
+    """Takes the output's lease, writes what is about to be done, and hands the pipeline to its runner.
+
+    The graph releases the lease at its end. Where it does not come to run, or ends here with an error, that happens
+    here; a job that fails on a service leaves a lease behind that runs out.
 
     Args:
         prepared: by `prepare`.
@@ -105,13 +112,41 @@ def start(prepared: Prepared, options: Any) -> Any:
 
     Raises:
         UsageError: if the run's name was used before, or another run made the output another recipe's meanwhile.
+        BusyError: if another run is at work on the output, or took this one's place, as after a long sleep.
     """
-    from pipeline import recording, survey
+    from pipeline import keeper, lease, recording, survey
 
     config, run = prepared.plan.config, prepared.plan.run
-    recording.check_recipe(config.output, run.recipe_digest, run.settings, replace=config.replace)
-    survey.write_plan(prepared.found, config.output, run)
-    return _run(prepared.plan, options)
+    here, term = _runs_here(options), _first_term(options)
+    held = lease.take(config.output, run.run_id, here=here, term=term)
+    try:
+        if here:
+            keeper.keep(held)
+        recording.check_recipe(config.output, run.recipe_digest, run.settings, replace=config.replace)
+        survey.write_plan(prepared.found, config.output, run)
+        return _run(dataclasses.replace(prepared.plan, lease=held), options)
+    except BaseException as error:
+        keeper.let_go(held)
+        if isinstance(error, Exception):
+            lease.check_not_taken(held)
+        raise
+
+
+def _runs_here(options: Any) -> bool:
+    """Whether the run ends with this process: everywhere but on Dataflow, and where the job is only written."""
+    return type(_runner(options)).__name__ != "DataflowRunner" and not handed_over(options)
+
+
+def _first_term(options: Any) -> datetime.timedelta:
+    """How long the lease must last until a worker can renew it."""
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    from pipeline import lease
+
+    if _runs_here(options):
+        return lease.TERM
+    flexrs = options.view_as(GoogleCloudOptions).flexrs_goal == "COST_OPTIMIZED"
+    return lease.FLEXRS_TERM if flexrs else lease.LAUNCH_TERM
 
 
 def handed_over(options: Any) -> bool:

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline import names
+from pipeline.busy import BusyError, Process
 from pipeline.elements import ImageRef
-from pipeline.liveness import Process
 from pipeline.storage import Created, LocalStorage, Storage, open_storage
 
 LEASE_FORMAT = 1
@@ -42,10 +42,6 @@ ALLOWANCE = datetime.timedelta(minutes=1)
 Clock = Callable[[], datetime.datetime]
 
 _ENTRY = re.compile(rf"{names.LEASE}/(\d{{8}})\.json")
-
-
-class BusyError(Exception):
-    """Another run is at work on the output; the text is one line that says who, since when and until when."""
 
 
 class LostError(Exception):
@@ -192,6 +188,17 @@ def renew(lease: Lease, *, clock: Clock = utc_now) -> Entry:
         renewed = Entry(found.number + 1, lease, False, now, now + TERM)
         if _append(renewed):
             return renewed
+
+
+def check_not_taken(lease: Lease) -> None:
+    """Makes sure that no other run has taken this one's place since.
+
+    Raises:
+        BusyError: if one has, and be it that it has ended by now.
+    """
+    found = standing(lease.output)
+    if found is not None and found.lease.token != lease.token:
+        raise BusyError(f"run {lease.run} has lost its lease: {_told(found)}")
 
 
 def release(lease: Lease, *, clock: Clock = utc_now) -> None:

@@ -13,6 +13,7 @@ import pytest
 import jobs
 from jobs.command_line import COMMANDS, ExitCode, UsageError, main, run_job
 from pipeline import __version__
+from pipeline.busy import BusyError
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,6 +97,7 @@ def failing_with(error: BaseException) -> int:
     ("error", "code", "line"),
     [
         (UsageError("--tolerate must be 0, got 1"), 2, "--tolerate must be 0, got 1"),
+        (BusyError("run a is at work on b"), 11, "run a is at work on b"),
         (KeyboardInterrupt(), 130, "stopped; the same command again goes on where this one stopped"),
         (ZeroDivisionError("by\nnought \x1b[31m"), 7, "ZeroDivisionError: by nought \\x1b[31m (--verbose shows where)"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,13 +12,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as PilImage
 
 from jobs import restore
+from pipeline import keeper, lease
+from pipeline.options import RestoreConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -219,3 +224,99 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next(archive: Path, tmp_p
 
         assert outputs(output) == outputs(tmp_path / "whole")
         assert not [path for path in output.rglob("*") if path.name.endswith(".tmp")]
+
+
+def lease_log(output: Path) -> list[str]:
+    """The states that a folder's lease has gone through and that still stand."""
+    return [json.loads(path.read_text())["state"] for path in sorted(output.glob("_relume/lease/*.json"))]
+
+
+def test_of_two_runs_at_once_one_is_refused_and_nothing_is_lost(
+    archive: Path, tmp_path: Path, tiny_model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins when the first holds the lease and has restored nothing; it comes from another process."""
+    output, codes = tmp_path / "out", []
+    flags = ["--tolerate", "1"]
+    hand_over = restore._run
+
+    def interrupted(plan: Any, options: Any) -> Any:
+        monkeypatch.setattr(restore, "_run", hand_over)
+        codes.append(restore.main(command(archive, output, tiny_model, *flags, "--run_id", "second")))
+        assert outputs(output) == {}
+        return hand_over(plan, options)
+
+    monkeypatch.setattr(restore, "_run", interrupted)
+    codes.append(restore.main(command(archive, output, tiny_model, *flags, "--run_id", "first")))
+
+    told = capfd.readouterr()
+    assert codes == [11, 0]
+    (line,) = [line for line in told.err.splitlines() if line.startswith("relume restore:")]
+    assert line.startswith(f"relume restore: run first (process {os.getpid()} on ")
+    assert f"is at work on {output} since 2" in line
+    assert last_line(told.out)["inputs"] == 4
+    assert not (output / "_relume/runs/second").exists()
+    assert lease_log(output) == ["released"]
+    assert len(outputs(output)) == 3
+
+
+def test_a_run_that_fails_or_is_refused_leaves_the_output_free(
+    archive: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+
+    def failing_with(error: BaseException) -> Callable[[Any, Any], Any]:
+        def fails(plan: Any, options: Any) -> Any:
+            raise error
+
+        return fails
+
+    for error, code in ((RuntimeError("no more disk"), 7), (KeyboardInterrupt(), 130)):
+        with monkeypatch.context() as patched:
+            patched.setattr(restore, "_run", failing_with(error))
+            assert restore.main(command(archive, output, tiny_model, "--run_id", f"run-{code}")) == code
+        assert lease_log(output) == ["released"]
+    assert restore.main(command(archive, output, tiny_model, "--run_id", "run-7")) == 2
+
+    assert lease_log(output) == ["released"]
+
+
+def test_a_run_whose_place_was_taken_says_so(
+    archive: Path,
+    tmp_path: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As where a laptop slept for an hour, and another machine has taken the lease over."""
+    output = tmp_path / "out"
+    hand_over = restore._run
+
+    def slept(plan: Any, options: Any) -> Any:
+        held = dataclasses.replace(plan.lease, run="other", token="other")
+        now = lease.utc_now() + lease.TERM
+        assert lease._append(lease.Entry(2, held, False, now, now + lease.TERM))
+        keeper._keepers[plan.lease.token]._until -= 2 * lease.TERM
+        return hand_over(plan, options)
+
+    monkeypatch.setattr(restore, "_run", slept)
+
+    assert restore.main(command(archive, output, tiny_model, "--run_id", "mine")) == 11
+    assert "run mine has lost its lease: run other" in capsys.readouterr().err
+    assert outputs(output) == {}
+
+
+def test_a_job_that_is_only_written_keeps_its_lease_for_the_workers(
+    archive: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, plans = tmp_path / "out", []
+    monkeypatch.setattr(restore, "_run", lambda plan, options: plans.append(plan))
+    monkeypatch.setattr(restore, "_runs_here", lambda options: False)
+
+    options = restore.beam_options(RestoreConfig(input=str(archive), output=str(output)), [])
+    restore.start(restore.prepare(RestoreConfig(input=str(archive), output=str(output))), options)
+
+    (plan,) = plans
+    found = lease.standing(str(output))
+    assert found is not None
+    assert (found.lease, found.lease.process, found.released) == (plan.lease, None, False)
+    assert found.until - found.written == lease.LAUNCH_TERM

@@ -18,8 +18,8 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline import keeper, lease, names
-from pipeline.lease import ALLOWANCE, LAUNCH_TERM, TERM, BusyError, Lease, LostError
-from pipeline.liveness import Process
+from pipeline.busy import BusyError, Process
+from pipeline.lease import ALLOWANCE, LAUNCH_TERM, TERM, Lease, LostError
 from tests.cloud.faults import Fault, FaultPlan
 from tests.cloud.gcs import GcsTwin
 from tests.pipeline.places import Bucket, Disk, Place
@@ -120,6 +120,9 @@ def test_an_owner_that_comes_back_after_a_takeover_has_lost(place: Place, clock:
     lease.release(asleep, clock=clock)
 
     assert lease.renew(awake, clock=clock).lease == awake
+    lease.check_not_taken(awake)
+    with pytest.raises(BusyError, match="night-1 has lost its lease: run night-2"):
+        lease.check_not_taken(asleep)
 
 
 def test_an_owner_that_comes_back_late_to_a_lease_that_nobody_took_goes_on(place: Place, clock: Hands) -> None:

@@ -1,4 +1,7 @@
-"""Whether a process that left its mark somewhere is still alive: known on its own machine only."""
+"""That somebody else is at work, and whether a process that left its mark somewhere still lives.
+
+Apart from the lease itself, because every command must know the error and start fast: storage takes a second to import.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ import dataclasses
 import os
 from pathlib import Path
 from typing import Any
+
+
+class BusyError(Exception):
+    """Another run is at work on the output; the text is one line that says who, since when and until when."""
 
 
 @dataclasses.dataclass(frozen=True)
