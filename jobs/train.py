@@ -152,7 +152,7 @@ def _train(argv: list[str]) -> int:
                 file=sys.stderr,
             )
             return ExitCode.DONE if finished else ExitCode.TIME_CAP
-        _export(run, photos, target, config.validation)
+        _export(run, photos, target, config)
     print(json.dumps({**summary, "model": str(target)}))
     return ExitCode.DONE if finished else ExitCode.TIME_CAP
 
@@ -240,16 +240,17 @@ def _write_picture(path: Path, pixels: Any) -> None:
     draft.replace(path)
 
 
-def _export(run: Run, photos: Sequence[Photo], target: Path, validation: str | None) -> None:
-    """Writes the model folder, with a card and scores that were measured on the exported program itself."""
-    from model import card, exporting
+def _export(run: Run, photos: Sequence[Photo], target: Path, config: TrainConfig) -> None:
+    """Writes the model folder, with a card, scores and pictures that were made by the exported program itself."""
+    from model import card, contract, exporting
     from model.restorer import Restorer
 
     recipe = run.recipe
+    init = {} if config.init is None else {"init": contract.read(Path(config.init)).identity}
     about: dict[str, Any] = {
         "name": recipe.name.replace("_", "-"),
         "task": recipe.task,
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": dataclasses.asdict(recipe) | init,
         "data": {
             "photos": len(photos),
             "megapixels": round(sum(photo.pixels[..., 0].size for photo in photos) / 1e6, 3),
@@ -257,22 +258,25 @@ def _export(run: Run, photos: Sequence[Photo], target: Path, validation: str | N
         },
     }
     weights = run.averaged_weights()
-    measured = None
-    if validation is not None:
+    measured, shown = None, {}
+    if config.validation is not None:
         with tempfile.TemporaryDirectory(dir=run.folder, prefix=".measure-") as scratch:
             draft = Path(scratch) / "model"
             exporting.export(recipe.network, weights, draft, **about, scores={}, card="")
-            _log.info("measuring on %s", validation)
-            measured = card.measure(Restorer.load(draft), validation)
+            _log.info("measuring on %s", config.validation)
+            restorer, start = Restorer.load(draft), None if config.init is None else Restorer.load(config.init)
+            measured = card.measure(restorer, config.validation, start=start)
+            shown = card.show(restorer, config.validation, start=start)
     text = card.text(
         **about,
         steps=(run.step, recipe.steps),
         measured=measured,
         parameters=run.parameters,
         macs_per_pixel=recipe.network.macs_per_pixel,
+        shown=bool(shown),
     )
     scores = measured.as_json() if measured else {}
-    agreed = exporting.export(recipe.network, weights, target, **about, scores=scores, card=text)
+    agreed = exporting.export(recipe.network, weights, target, **about, scores=scores, card=text, pictures=shown)
     _log.info("wrote %s, digest %s", target, agreed.digest[:12])
 
 

@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from model import evaluation
-from model.evaluation import Row
+from model import evaluation, pictures
+from model.evaluation import Condition, Method, Row
 
 QUALITIES = tuple(range(5, 100, 10))
 """Quality factors at which the estimate is measured."""
@@ -32,6 +32,17 @@ _WANTED: Mapping[str, _Wanted] = {
     "x2": {False: (("x2", ((),)),), True: (("x2", ((),)),)},
 }
 """What is measured of a model of each task, by whether it is in colour."""
+
+_SHOWN: Mapping[str, tuple[Condition, ...]] = {
+    name: tuple(Condition(evaluation.TASKS[name], level) for level in levels)
+    for name, levels in {
+        "jpeg": ((10,), (10,), (20,), (40,)),
+        "deblur": ((1.6, 2), (1.6, 2), (1, 2), (2.5, 2)),
+        "denoise": ((25,), (25,), (15,), (50,)),
+        "x2": ((), (), (), ()),
+    }.items()
+}
+"""What the pictures of a model of each task show, a row each."""
 
 _CLASSICAL = {"deblur": ("wiener",), "denoise": ("nl-means",)}
 """Baselines that stand beside the degraded picture itself."""
@@ -80,12 +91,13 @@ class Measured:
         return values
 
 
-def measure(restorer: Any, source: str) -> Measured:
+def measure(restorer: Any, source: str, *, start: Any = None) -> Measured:
     """Measures a model on pristine pictures, at what its contract says it is for.
 
     Args:
         restorer: a `model.restorer.Restorer`.
         source: of the pictures, as for `evaluation.read_pictures`.
+        start: restorer of the model that it was tuned from, to be measured beside it; or None.
 
     Raises:
         PhotoError: if there are none, or one cannot be read.
@@ -99,14 +111,33 @@ def measure(restorer: Any, source: str) -> Measured:
             first = next(iter(evaluation.TASKS[task].baselines))
             methods[task] = [
                 *(evaluation.Baseline(name) for name in (first, *_CLASSICAL.get(task, ()))),
-                evaluation.Model(restorer.contract.name, restorer),
+                *_models(restorer, start),
             ]
-        pictures = evaluation.read_pictures(source, colour=colour)
-        rows[colour] = tuple(evaluation.summarise(evaluation.evaluate(pictures, wanted, methods)))
+        pristine = evaluation.read_pictures(source, colour=colour)
+        rows[colour] = tuple(evaluation.summarise(evaluation.evaluate(pristine, wanted, methods)))
     errors = None
     if mine == "jpeg":
         errors = evaluation.quality_errors(restorer, evaluation.read_pictures(source, colour=True), QUALITIES)
     return Measured(rows[False][0].images, rows[False], rows[True], errors)
+
+
+def show(restorer: Any, source: str, *, start: Any = None) -> dict[str, bytes]:
+    """Pictures of what a model does, by their names: files that stand beside the card.
+
+    Args:
+        restorer, source, start: as for `measure`.
+
+    Raises:
+        PhotoError: if there are none, or one cannot be read.
+    """
+    wanted = _SHOWN[restorer.contract.task]
+    chosen = evaluation.read_pictures(source, colour=True, limit=len(wanted))
+    return {pictures.NAME: pictures.encode(pictures.before_after(chosen, wanted, _models(restorer, start)))}
+
+
+def _models(restorer: Any, start: Any) -> list[Method]:
+    models: list[Method] = [evaluation.Model(restorer.contract.name, restorer)]
+    return models if start is None else [evaluation.Model("before tuning", start), *models]
 
 
 def text(
@@ -119,16 +150,18 @@ def text(
     measured: Measured | None,
     parameters: int,
     macs_per_pixel: int,
+    shown: bool = False,
 ) -> str:
     """The card as Markdown.
 
     Args:
         name: of the model.
-        task, recipe, data: as in the contract.
+        task, recipe, data: as in the contract; a recipe with `init` is that of a model that was tuned from another.
         steps: taken, and of the whole recipe.
         measured: on pictures that were not trained on, or None.
         parameters: of the network.
         macs_per_pixel: multiplications and additions a pixel.
+        shown: that the pictures of `show` stand beside the card.
     """
     done, whole = steps
     parts = [
@@ -138,6 +171,17 @@ def text(
         f"Trained for {done:,} of {whole:,} steps on {data['photos']:,} photographs "
         f"({data['megapixels']:.1f} megapixels).",
     ]
+    if "init" in recipe:
+        start = f"`{recipe['init']['name']}`, digest `{recipe['init']['digest'][:12]}`"
+        parts.append(
+            f"Tuned from the model {start}: it does best on pictures like those that it was tuned on, and may do worse "
+            "than that one on others."
+        )
+    if shown:
+        parts += [
+            f"![Photographs as they were harmed, restored, and as they were]({pictures.NAME})",
+            "Photographs that were given for validation, pixel for pixel, where the harm is greatest.",
+        ]
     if measured is None:
         parts.append("Not measured: the run was given no validation pictures.")
     else:

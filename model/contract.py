@@ -3,7 +3,7 @@
 saved_model/   the TensorFlow program that workers run
 weights.npz    the same weights as float16 arrays, to train on from
 model.json     this contract
-card.md        what people should know
+card.md        what people should know, and the pictures that it shows
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ class Contract:
     def digest(self) -> str:
         """SHA-256 over all of it, and so over every file: the identity of the model."""
         return hashlib.sha256(self._canonical().encode()).hexdigest()
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name and digest: what another model's recipe says of the one that it was tuned from."""
+        return {"name": self.name, "digest": self.digest}
 
     def write(self, folder: Path) -> None:
         """Writes `model.json`."""

@@ -281,9 +281,7 @@ def evaluate(
     warm: set[str] = set()
     for picture in pictures:
         for condition in wanted:
-            # From the names alone: the same noise on every machine, whatever else is measured.
-            rng = np.random.Generator(np.random.Philox(zlib.crc32(f"{picture.name}\0{condition.label}".encode())))
-            harmed = condition.task.harm(picture.pixels, condition.level, rng)
+            harmed = condition.task.harm(picture.pixels, condition.level, chance(picture.name, condition))
             for method in methods[condition.task.name]:
                 if method.name not in warm:
                     # The first call loads and compiles what later ones find ready: it is no measure of speed.
@@ -293,6 +291,11 @@ def evaluate(
                 answer = method.restore(harmed, condition)
                 cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
                 yield _score(picture.name, condition, method.name, harmed, answer, clock, cpu)
+
+
+def chance(name: str, condition: Condition) -> np.random.Generator:
+    """What harms a picture: a function of the names alone, so alike on every machine, whatever else is measured."""
+    return np.random.Generator(np.random.Philox(zlib.crc32(f"{name}\0{condition.label}".encode())))
 
 
 def _score(

@@ -96,6 +96,7 @@ def export(
     data: Mapping[str, Any],
     scores: Mapping[str, Any],
     card: str,
+    pictures: Mapping[str, bytes] | None = None,
 ) -> contract.Contract:
     """Writes a model folder; it appears whole or not at all.
 
@@ -105,6 +106,8 @@ def export(
         folder: must not exist yet.
         name, task, recipe, data, scores: see `Contract`.
         card: Markdown.
+        pictures: further files that the card shows, by their names. The contract holds their digests like all others:
+            nothing lies in a model folder that it does not name.
 
     Returns:
         The contract as written.
@@ -124,6 +127,8 @@ def export(
         write_weights(draft / "weights.npz", weights)
         _write_saved_model(config, rounded(weights), draft / "saved_model")
         (draft / "card.md").write_text(card)
+        for file, content in (pictures or {}).items():
+            (draft / file).write_bytes(content)
         agreed = contract.Contract(
             name=name,
             task=task,

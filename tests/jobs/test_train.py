@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -89,6 +90,39 @@ def test_the_card_and_the_contract_hold_the_scores_that_were_measured(run: Path)
     assert 0 <= scores["quality_error"]["with_header"] <= scores["quality_error"]["without_header"] <= 95
 
 
+def test_the_card_shows_pictures_of_validation_that_the_contract_names(run: Path, tmp_path: Path) -> None:
+    from model import contract
+
+    model = shutil.copytree(run / "model", tmp_path / "model")
+    (shown,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (model / "card.md").read_text())
+
+    with Image.open(model / shown) as picture:
+        assert picture.size == (3 * 160 + 2 * 4, 2 * (160 + 18))
+    assert (model / shown).stat().st_size <= 200_000
+    assert shown in contract.read(model).files
+    (model / shown).write_bytes(b"another picture")
+    with pytest.raises(contract.ModelError, match=f"{shown} was changed"):
+        contract.read(model)
+
+
+def test_the_card_of_a_tuned_model_tells_what_it_came_from_and_how_good_that_was(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    from model import contract
+
+    flags = ["--init", str(run / "model"), "--max_minutes", "0", "--validation", str(data)]
+    assert train.main(command(data, tmp_path / "tuned", *flags)) == ExitCode.TIME_CAP
+
+    start, tuned = contract.read(run / "model"), contract.read(tmp_path / "tuned" / "model-0")
+    card = (tmp_path / "tuned" / "model-0" / "card.md").read_text()
+    assert tuned.recipe["init"] == {"name": "smoke", "digest": start.digest}
+    assert f"Tuned from the model `smoke`, digest `{start.digest[:12]}`" in card
+    # Nothing was learnt yet: both do the same.
+    rows = {row["method"]: row["psnr"] for row in tuned.scores["grey"]["rows"] if row["condition"] == "jpeg q10"}
+    assert rows["before tuning"] == rows["smoke"]
+    assert f"| jpeg q10 | before tuning | {rows['smoke']:.2f} |" in card
+
+
 def test_a_run_shows_scalars_and_pictures_on_the_way(run: Path) -> None:
     (events,) = (run / "tensorboard").iterdir()
 
@@ -134,6 +168,7 @@ def test_no_time_writes_the_model_so_far_and_says_so(
     card = (tmp_path / "run" / "model-0" / "card.md").read_text()
     assert "Trained for 0 of 60 steps" in card
     assert "Not measured" in card
+    assert "![" not in card
 
 
 def test_a_model_is_trained_on_from_its_weights_at_a_tenth_of_the_rate(run: Path, data: Path, tmp_path: Path) -> None:
