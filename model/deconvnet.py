@@ -8,6 +8,9 @@
 The total stride is 8: one cell of the deepest level is one JPEG block. Kernels of transposed convolutions are divisible
 by their stride, so no output pixel sees more taps than its neighbour (no checkerboard). Nothing on the way of the
 pixels pools over the tile; the head does, and its estimate is made once per image and handed to every tile.
+
+A network of scale 2 gives twice the size: its decoder goes one transposed convolution further, and its residual is
+added to the bicubic enlargement. All but the last steps work at the size of the input.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from model import jpeg
+from model import enlarging, jpeg
 from model.contract import STRIDE
 from model.layers import ConditionalBlock, GridPhase
 
@@ -46,6 +49,10 @@ _CODED_STEPS = 16
 """So many steps of each table, lowest frequencies first, tell the decoder what the header says."""
 
 
+_FINE_BLOCKS = 1
+"""Residual blocks of a network of scale 2 at the resolution of its input."""
+
+
 @dataclasses.dataclass(frozen=True)
 class DeconvNetConfig:
     """The size of a DeconvNet.
@@ -54,30 +61,41 @@ class DeconvNetConfig:
         channels: at 1/2, 1/4 and 1/8 of the resolution.
         blocks: residual blocks at 1/2, 1/4 (encoder), 1/8, 1/4, 1/2 (decoder).
         head: width of the head's hidden layer.
+        scale: output pixels to one input pixel along an axis, 1 or 2.
     """
 
     channels: tuple[int, int, int]
     blocks: tuple[int, int, int, int, int]
     head: int = 64
+    scale: int = 1
 
     def __post_init__(self) -> None:
         if len(self.channels) != 3 or min(self.channels) < 1:
             raise ValueError(f"channels must be three positive numbers, got {self.channels}")
         if len(self.blocks) != 5 or min(self.blocks) < 0:
             raise ValueError(f"blocks must be five numbers of at least 0, got {self.blocks}")
+        if self.scale not in (1, 2):
+            raise ValueError(f"scale must be 1 or 2, got {self.scale}")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DeconvNetConfig:
-        """The inverse of `dataclasses.asdict` after a way through JSON."""
-        return cls(tuple(values["channels"]), tuple(values["blocks"]), values["head"])
+        """The inverse of `to_json`."""
+        # Models made before there was a scale do not name it.
+        return cls(tuple(values["channels"]), tuple(values["blocks"]), values["head"], values.get("scale", 1))
+
+    def to_json(self) -> dict[str, Any]:
+        """The inverse of `from_json`; what says that a network is another one. A scale of 1 is not named."""
+        values = dataclasses.asdict(self)
+        return values if self.scale != 1 else {name: value for name, value in values.items() if name != "scale"}
 
     @property
     def radius(self) -> int:
-        """Receptive field's radius in pixels: how far away a pixel can change the restored one, at most."""
+        """Receptive field's radius in pixels of the input: how far away one can change a restored pixel, at most."""
         enc1, enc2, mid, dec2, dec1 = self.blocks
         # Both 6x6 ends reach 2 pixels past their stride; a 3x3 convolution reaches one cell of its level, a block two;
         # landing on a cell of stride s can add s - 1.
-        return 2 + 2 + 2 * (2 * (enc1 + dec1) + 4 * (enc2 + dec2) + 8 * mid) + 2 + (STRIDE - 1)
+        reach = 2 + 2 + 2 * (2 * (enc1 + dec1) + 4 * (enc2 + dec2) + 8 * mid) + 2 + (STRIDE - 1)
+        return reach + (2 * _FINE_BLOCKS if self.scale == 2 else 0)
 
     @property
     def halo(self) -> int:
@@ -86,11 +104,15 @@ class DeconvNetConfig:
 
     @property
     def macs_per_pixel(self) -> int:
-        """Multiplications and additions of the way of the pixels, per pixel."""
+        """Multiplications and additions of the way of the pixels, per pixel of the input."""
         (c1, c2, c3), (enc1, enc2, mid, dec2, dec1) = self.channels, self.blocks
         ends = 2 * 36 * 3 * c1 / 4
         steps = 2 * (4 * c1 * c2 / 16 + 4 * c2 * c3 / 64)
         inner = 18 * (c1 * c1 * (enc1 + dec1) / 4 + c2 * c2 * (enc2 + dec2) / 16 + c3 * c3 * mid / 64)
+        if self.scale == 2:
+            # The tail starts at full resolution, where there are four times as many cells.
+            ends += 36 * 3 * c1 * (1 - 1 / 4) + 27 * c1 + c1 * c1
+            inner += 18 * c1 * c1 * _FINE_BLOCKS
         return round(ends + steps + inner)
 
 
@@ -136,6 +158,11 @@ class DeconvNet(keras.Model):
         self.classes = layers.Dense(len(CLASSES), dtype="float32", name="classes")
         self.regressions = layers.Dense(len(REGRESSIONS), dtype="float32", name="regressions")
         self.embed = layers.Dense(2 * config.head, activation="relu", name="embed")
+        # After all others: a network of scale 1 has its variables in the order in which files of weights hold them.
+        if config.scale == 2:
+            self.skip = layers.Conv2D(c1, 3, padding="same", name="skip")
+            self.up0 = layers.Conv2DTranspose(c1, 2, strides=2, name="up0")
+            self.fine = [ConditionalBlock(c1, name=f"fine_{i}") for i in range(_FINE_BLOCKS)]
 
     def build(self, input_shape: Any = None) -> None:
         """Creates every weight; the shape is known without an input."""
@@ -161,17 +188,27 @@ class DeconvNet(keras.Model):
         self.classes.build((None, 2 * head))
         self.regressions.build((None, 2 * head))
         self.embed.build((None, ESTIMATE_SIZE + 2 * _CODED_STEPS + 1))
+        if self.config.scale == 2:
+            self.skip.build((None, None, None, 3))
+            self.up0.build((None, None, None, c1))
+            for block in self.fine:
+                block.build((None, None, None, c1), condition)
         self.built = True
 
-    def encode(self, ycc: Any) -> tuple[Any, Any, Any]:
-        """Features at 1/2, 1/4 and 1/8."""
+    def base(self, ycc: Any) -> Any:
+        """What the residual is added to: the pixels, enlarged by the scale."""
+        return enlarging.doubled(ycc) if self.config.scale == 2 else ycc
+
+    def encode(self, ycc: Any) -> tuple[Any, ...]:
+        """Features at 1/2, 1/4 and 1/8, and at full resolution where the scale is 2."""
         half = self.phase(self.stem(ycc / 128.0))
         for block in self.enc1:
             half = block(half)
         quarter = self.down1(half)
         for block in self.enc2:
             quarter = block(quarter)
-        return half, quarter, self.down2(quarter)
+        levels = half, quarter, self.down2(quarter)
+        return (*levels, self.skip(ycc / 128.0)) if self.config.scale == 2 else levels
 
     def logits(self, deep: Any) -> tuple[Any, Any]:
         """The head on the deepest features: class logits and regressions' logits, both float32, one row an image."""
@@ -188,9 +225,9 @@ class DeconvNet(keras.Model):
         known = ops.cast(code[:, :1] > 0, "float32")
         return self.embed(ops.concatenate([ops.cast(estimate, "float32"), code, known], axis=-1))
 
-    def decode(self, features: tuple[Any, Any, Any], condition: Any) -> Any:
-        """The residual in grey levels, `(batch, rows, cols, 3)` float32."""
-        half, quarter, deep = features
+    def decode(self, features: tuple[Any, ...], condition: Any) -> Any:
+        """The residual in grey levels, float32, shaped as `base`."""
+        half, quarter, deep, *full = features
         for block in self.mid:
             deep = block(deep, condition)
         quarter = quarter + self.up2(deep)
@@ -199,14 +236,19 @@ class DeconvNet(keras.Model):
         half = half + self.up1(quarter)
         for block in self.dec1:
             half = block(half, condition)
-        return self.tail(half) * 128.0
+        if not full:
+            return self.tail(half) * 128.0
+        fine = full[0] + self.up0(half)
+        for block in self.fine:
+            fine = block(fine, condition)
+        return self.tail(fine) * 128.0
 
     def call(self, ycc: Any, estimate: Any, tables: Any) -> Any:
         """The residual of tiles whose estimate is known."""
         return self.decode(self.encode(ycc), self.condition(estimate, tables))
 
     def get_config(self) -> dict[str, Any]:
-        return {"config": dataclasses.asdict(self.config)}
+        return {"config": self.config.to_json()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> DeconvNet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import shutil
 import tempfile
@@ -20,7 +19,7 @@ from model.deconvnet import CLASSES, ESTIMATE_SIZE, REGRESSIONS, DeconvNet, Deco
 Array = np.ndarray[Any, np.dtype[Any]]
 
 TILE = 1024
-"""Side of a tile in pixels: large enough that halos cost little, small enough for every machine's memory."""
+"""Side of a restored tile in pixels: large enough that halos cost little, small enough for every machine's memory."""
 
 
 def estimate_logits(network: DeconvNet, pixels: Any) -> dict[str, Any]:
@@ -43,7 +42,8 @@ def restore(network: DeconvNet, pixels: Any, tables: Any, estimate: Any, strengt
         grey: `(n,)` float32: 1 for an image of one channel: its chroma stays 0.
 
     Returns:
-        `(n, rows, cols, 3)` float32 RGB, 0..255, not rounded.
+        `(n, scale * rows, scale * cols, 3)` float32 RGB, 0..255, not rounded. At strength 0 and scale 2 it is the
+        bicubic enlargement.
     """
 
     def each(values: Any) -> Any:
@@ -51,6 +51,10 @@ def restore(network: DeconvNet, pixels: Any, tables: Any, estimate: Any, strengt
 
     ycc = jpeg.to_ycc(pixels)
     residual = network(ycc, estimate, tables) * each(strength)
+    if network.config.scale == 2:
+        enlarged = network.base(ycc) + residual
+        planes = [enlarged[..., :1], enlarged[..., 1:] * (1 - each(grey))]
+        return ops.clip(jpeg.to_rgb(ops.concatenate(planes, axis=-1)), 0.0, 255.0)
     decoded = ycc[..., :1]
     # At strength 0 the decoded plane may lie a rounding error outside its own bins: nothing is projected then.
     steps = ops.cast(tables, "float32")[:, 0] * ops.reshape(project * ops.cast(strength > 0, "float32"), (-1, 1, 1))
@@ -132,11 +136,11 @@ def export(
         agreed = contract.Contract(
             name=name,
             task=task,
-            network=dataclasses.asdict(config),
+            network=config.to_json(),
             halo=config.halo,
             stride=contract.STRIDE,
-            tile=TILE,
-            scale=1,
+            tile=TILE // config.scale,
+            scale=config.scale,
             classes=CLASSES,
             regressions=REGRESSIONS,
             recipe=recipe,

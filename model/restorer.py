@@ -103,7 +103,8 @@ class Restorer:
         agreed: its contract.
         tile: side of a tile in pixels instead of the contract's.
         halo: in pixels instead of the contract's.
-        batch_pixels: at most so many pixels go through the model at once, halved when the device runs out of memory.
+        batch_pixels: at most so many pixels go through the model at once, counted as they come out; halved when the
+            device runs out of memory.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class Restorer:
             tasks: the images.
 
         Returns:
-            Restored pixels, in order; each of the shape and dtype of its task's.
+            Restored pixels, in order; each of the dtype of its task's, and of its shape times the model's scale.
 
         Raises:
             RestorationError: if the program fails, or the device has no room for a single tile.
@@ -191,12 +192,23 @@ class Restorer:
             for tile in tiling.cut(tiling.pad(task.pixels), self.tile, self.halo)
         ]
         return [
-            tiling.stitch(tiles, (task.pixels.shape[0], task.pixels.shape[1]))
+            tiling.stitch(tiles, (self.scale * task.pixels.shape[0], self.scale * task.pixels.shape[1]))
             for task, tiles in zip(tasks, self._restore_tiles(queue, tasks, estimates), strict=True)
         ]
 
+    @property
+    def scale(self) -> int:
+        """Output pixels to one input pixel, along an axis."""
+        return self.contract.scale
+
     def bands(self, rows: int, cols: int, most_pixels: int) -> list[Band]:
-        """Parts an image into bands of its tiles; see `model.bands.bands`."""
+        """Parts an image into bands of its tiles; see `model.bands.bands`.
+
+        Raises:
+            ValueError: if the model enlarges: it restores whole images only.
+        """
+        if self.scale != 1:
+            raise ValueError(f"bands are of models of scale 1, got {self.scale}")
         return bands.bands(rows, cols, self.tile, self.halo, most_pixels)
 
     def restore_band(self, task: Task, band: Band) -> Array:
@@ -233,18 +245,18 @@ class Restorer:
             except MemoryError as error:
                 if len(batch) == 1:
                     raise RestorationError(f"one tile of {self.tile} pixels is too large for the device") from error
-                self.batch_pixels = sum(t.pixels.shape[0] * t.pixels.shape[1] for _, t in batch) // 2
+                self.batch_pixels = self.scale**2 * sum(t.pixels.shape[0] * t.pixels.shape[1] for _, t in batch) // 2
                 self.batches_halved += 1
                 _LOG.warning("out of device memory: from now on at most %d pixels at once", self.batch_pixels)
                 continue
             del queue[: len(batch)]
             for (place, tile), pixels in zip(batch, restored, strict=True):
-                done[place].append(dataclasses.replace(tile, pixels=pixels))
+                done[place].append(tile.scaled(self.scale, pixels))
         return done
 
     def _next_batch(self, queue: list[tuple[int, tiling.Tile]]) -> list[tuple[int, tiling.Tile]]:
         first = queue[0][1].pixels
-        most = max(1, self.batch_pixels // (first.shape[0] * first.shape[1]))
+        most = max(1, self.batch_pixels // (self.scale**2 * first.shape[0] * first.shape[1]))
         batch: list[tuple[int, tiling.Tile]] = []
         for item in queue[:most]:
             pixels = item[1].pixels

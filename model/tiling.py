@@ -32,6 +32,10 @@ class Span:
     core_start: int
     core_stop: int
 
+    def scaled(self, scale: int) -> Span:
+        """The same stretch of an axis of `scale` times the length."""
+        return Span(*(scale * place for place in dataclasses.astuple(self)))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tile:
@@ -45,6 +49,10 @@ class Tile:
     rows: Span
     cols: Span
     pixels: Array
+
+    def scaled(self, scale: int, pixels: Array) -> Tile:
+        """This tile in the picture of `scale` times the size, with the pixels that it has there."""
+        return Tile(self.rows.scaled(scale), self.cols.scaled(scale), pixels)
 
 
 def pad(pixels: Array) -> Array:

@@ -149,6 +149,8 @@ class Recipe:
             raise ValueError(f"phases must rise to 1, got {ends}")
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.network.scale != self.degradation.scale:
+            raise ValueError(f"network and degradation must have one scale, got {self.network.scale} and another")
 
     def phase_at(self, step: int) -> tuple[Phase, int]:
         """The phase of a step, and the step at which that phase ends."""
@@ -161,7 +163,7 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Says of two recipes that they are the same."""
-        return _digest(dataclasses.asdict(self))
+        return _digest(dataclasses.asdict(self) | {"network": self.network.to_json()})
 
     @property
     def task(self) -> str:
@@ -197,7 +199,8 @@ class RestorationTask(keras.Model):
         # Half of the patches hear the truth: a patch is a poor witness of its image's damage, a whole image a good one.
         estimate = told * inputs["truth"] + (1 - told) * guess
         residual = self.network.decode(features, self.network.condition(estimate, inputs["tables"]))
-        return {"ycc": ycc, "restored": ycc + residual, "classes": class_logits, "regressions": regression_logits}
+        base = self.network.base(ycc)
+        return {"ycc": base, "restored": base + residual, "classes": class_logits, "regressions": regression_logits}
 
     def compute_loss(
         self,

@@ -14,17 +14,27 @@ Array = np.ndarray[Any, np.dtype[Any]]
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with a small untrained network whose residual is visible: its far pixels matter too."""
+    return _untrained(tmp_path_factory.mktemp("models") / "tiny", scale=1, task="jpeg")
+
+
+@pytest.fixture(scope="session")
+def tiny_x2_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, giving twice the size."""
+    return _untrained(tmp_path_factory.mktemp("models") / "tiny-x2", scale=2, task="x2")
+
+
+def _untrained(folder: Path, *, scale: int, task: str) -> Path:
     from model import deconvnet, exporting
 
-    config = deconvnet.DeconvNetConfig((8, 8, 8), (0, 1, 1, 1, 1), head=8)
+    config = deconvnet.DeconvNetConfig((8, 8, 8), (0, 1, 1, 1, 1), head=8, scale=scale)
     network = deconvnet.build(config)
     rng = np.random.default_rng(5)
     # Wide kernels everywhere: a halo too small must show.
     weights = [rng.normal(0, 0.35 / np.sqrt(max(1, w.shape[-1])), w.shape) for w in network.get_weights()]
     tail = next(i for i, v in enumerate(network.weights) if "tail" in v.path and v.path.endswith("kernel"))
     weights[tail], weights[tail + 1] = 0.06 * weights[tail], 0 * weights[tail + 1]
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    exporting.export(config, weights, folder, name="tiny", recipe={}, data={}, scores={}, card="# tiny\n")
+    about = {"name": folder.name, "task": task, "card": f"# {folder.name}\n"}
+    exporting.export(config, weights, folder, **about, recipe={}, data={}, scores={})
     return folder
 
 

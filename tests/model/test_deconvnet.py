@@ -11,19 +11,24 @@ import numpy as np
 import pytest
 from keras import ops
 
-from model import deconvnet, jpeg
+from model import contract, deconvnet, exporting, jpeg
 from model.contract import STRIDE
 from model.deconvnet import CLASSES, ESTIMATE_SIZE, SIZES, DeconvNet, DeconvNetConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 TINY = DeconvNetConfig((4, 6, 8), (1, 1, 1, 1, 1), head=4)
+DOUBLE = dataclasses.replace(TINY, scale=2)
 
 
 @pytest.fixture(scope="module")
 def network() -> DeconvNet:
     """With every weight drawn at random, so that nothing hides behind a zero."""
-    found = deconvnet.build(TINY)
+    return drawn(TINY)
+
+
+def drawn(config: DeconvNetConfig) -> DeconvNet:
+    found = deconvnet.build(config)
     rng = np.random.default_rng(0)
     found.set_weights([rng.normal(0, 0.25, w.shape) for w in found.get_weights()])
     return found
@@ -43,16 +48,34 @@ def noise(rows: int, cols: int, number: int = 1) -> Array:
     return np.random.default_rng(2).uniform(-100, 100, (number, rows, cols, 3)).astype(np.float32)
 
 
-def test_a_new_network_adds_nothing() -> None:
-    assert not residual(deconvnet.build(TINY), noise(16, 24)).any()
+@pytest.mark.parametrize("config", [TINY, DOUBLE])
+def test_a_new_network_adds_nothing(config: DeconvNetConfig) -> None:
+    assert not residual(deconvnet.build(config), noise(16, 24)).any()
 
 
 def test_the_residual_has_the_shape_of_the_pixels(network: DeconvNet) -> None:
     assert residual(network, noise(16, 40, 3)).shape == (3, 16, 40, 3)
 
 
-def test_a_pixel_reaches_no_farther_than_the_radius(network: DeconvNet) -> None:
-    side = 2 * TINY.halo + 24
+def test_a_network_of_scale_2_gives_twice_the_size() -> None:
+    network = drawn(DOUBLE)
+
+    assert residual(network, noise(16, 40, 3)).shape == network.base(noise(16, 40, 3)).shape == (3, 32, 80, 3)
+
+
+def test_a_scale_of_1_changes_nothing_of_what_models_and_runs_go_by() -> None:
+    """Files of weights go by the order of variables, checkpoints by the recipe's digest, contracts by their fields."""
+    assert DeconvNetConfig.from_json({"channels": [4, 6, 8], "blocks": [1, 1, 1, 1, 1], "head": 4}) == TINY
+    assert "scale" not in TINY.to_json()
+    shapes = [tuple(v.shape) for v in deconvnet.build(TINY).variables]
+    assert [tuple(v.shape) for v in deconvnet.build(DOUBLE).variables if "fine" not in v.path][: len(shapes)] == shapes
+    network, agreed = exporting.load_network(contract.built_in())
+    assert (agreed.scale, network.config) == (1, SIZES["S"])
+
+
+@pytest.mark.parametrize("config", [TINY, DOUBLE])
+def test_a_pixel_reaches_no_farther_than_the_radius(config: DeconvNetConfig) -> None:
+    network, side = drawn(config), 2 * config.halo + 24
     for place in (side // 2, side // 2 + 5):
         black = np.zeros((1, side, side, 3), np.float32)
         dotted = black.copy()
@@ -60,8 +83,8 @@ def test_a_pixel_reaches_no_farther_than_the_radius(network: DeconvNet) -> None:
 
         changed = np.argwhere((residual(network, black) != residual(network, dotted)).any(axis=-1)[0])
 
-        reach = int(np.abs(changed - place).max())
-        assert TINY.radius // 2 < reach <= TINY.radius
+        reach = int(np.abs(changed // config.scale - place).max())
+        assert config.radius // 2 < reach <= config.radius
 
 
 def test_an_image_restores_alike_alone_and_in_a_batch(network: DeconvNet) -> None:
@@ -112,10 +135,14 @@ def test_a_size_costs_no_more_than_it_may(name: str, macs: float, parameters: fl
     assert deconvnet.build(SIZES[name]).count_params() <= parameters
 
 
-def test_the_cost_is_that_of_the_convolutions(network: DeconvNet) -> None:
+@pytest.mark.parametrize("config", [TINY, DOUBLE])
+def test_the_cost_is_that_of_the_convolutions(config: DeconvNetConfig) -> None:
     """Counted over the layers: taps times channels, at the resolution where they are taken."""
+    network = deconvnet.build(config)
     half, quarter, eighth = ("stem", "enc1", "dec1", "tail"), ("down1", "enc2", "dec2", "up1"), ("down2", "mid", "up2")
     at = {name: cells for names, cells in ((half, 4), (quarter, 16), (eighth, 64)) for name in names}
+    if config.scale == 2:
+        at |= {"skip": 1, "up0": 4, "fine": 1, "tail": 1}
     total = 0.0
     for variable in network.variables:
         parts = variable.path.split("/")
@@ -126,10 +153,11 @@ def test_the_cost_is_that_of_the_convolutions(network: DeconvNet) -> None:
     assert network.config.macs_per_pixel == pytest.approx(total, rel=0.01)
 
 
-def test_a_config_survives_json() -> None:
-    again = DeconvNetConfig.from_json(json.loads(json.dumps(dataclasses.asdict(SIZES["M"]))))
+@pytest.mark.parametrize("size", [SIZES["M"], DOUBLE])
+def test_a_config_survives_json(size: DeconvNetConfig) -> None:
+    again = DeconvNetConfig.from_json(json.loads(json.dumps(size.to_json())))
 
-    assert again == SIZES["M"]
+    assert again == size
 
 
 def test_halos_are_multiples_of_the_stride_and_no_smaller_than_the_radius() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from model.deconvnet import DeconvNetConfig
 from model.degradation import compress
@@ -19,6 +20,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 @pytest.fixture(scope="module")
 def restorer(tiny_model: Path) -> Restorer:
     return Restorer.load(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def enlarger(tiny_x2_model: Path) -> Restorer:
+    return Restorer.load(tiny_x2_model)
 
 
 def variant(restorer: Restorer, **options: Any) -> Restorer:
@@ -60,6 +66,72 @@ def test_the_contracts_halo_covers_the_receptive_field(restorer: Restorer) -> No
     rows, cols = np.nonzero((a != b).any(axis=2))
     reach = max(np.abs(rows - middle).max(), np.abs(cols - middle).max())
     assert 8 < reach <= config.radius <= restorer.halo
+
+
+def test_tiles_enlarge_to_the_same_pixels_as_the_whole_image(enlarger: Restorer, photo: Array) -> None:
+    whole = enlarger.restore([Task(photo)])[0]
+    tiled = variant(enlarger, tile=128).restore([Task(photo)])[0]
+    bare = variant(enlarger, tile=128, halo=0).restore([Task(photo)])[0]
+
+    assert whole.shape == (406, 634, 3)
+    difference = np.abs(tiled.astype(int) - whole)
+    assert difference.max() <= 1
+    assert np.mean(difference > 0) < 1e-4
+    assert np.mean(np.abs(bare.astype(int) - whole) > 1) > 1e-3
+
+
+def test_the_halo_of_an_enlarging_model_covers_what_a_pixel_can_reach(enlarger: Restorer) -> None:
+    side, middle = 256, 128
+    black, dotted = np.zeros((side, side, 3), np.uint8), np.zeros((side, side, 3), np.uint8)
+    dotted[middle, middle] = 255
+    estimate = enlarger.estimate([black])[0]
+
+    a, b = (enlarger.restore([Task(pixels, estimate=estimate)])[0].astype(int) for pixels in (black, dotted))
+
+    rows, cols = np.nonzero((a != b).any(axis=2))
+    reach = max(np.abs(rows // 2 - middle).max(), np.abs(cols // 2 - middle).max())
+    assert 8 < reach <= DeconvNetConfig.from_json(enlarger.contract.network).radius <= enlarger.halo
+
+
+def test_enlarged_sizes_depths_and_greys_are_those_of_the_image(enlarger: Restorer, photo: Array) -> None:
+    tasks = [Task(np.ascontiguousarray(photo[:rows, :cols])) for rows, cols in [(1, 1), (9, 17), (64, 72)]]
+    tasks += [Task(tasks[2].pixels[..., :1]), Task(tasks[2].pixels.astype(np.uint16) * 257)]
+
+    together = enlarger.restore(tasks)
+
+    for task, found in zip(tasks, together, strict=True):
+        rows, cols, channels = task.pixels.shape
+        assert found.shape == (2 * rows, 2 * cols, channels)
+        assert found.dtype == task.pixels.dtype
+        np.testing.assert_array_equal(found, enlarger.restore([task])[0])
+
+
+def test_strength_zero_is_the_bicubic_enlargement(enlarger: Restorer, photo: Array) -> None:
+    small = np.ascontiguousarray(photo[:64, :72])
+    pillow = np.asarray(Image.fromarray(small).resize((144, 128), Image.Resampling.BICUBIC)).astype(int)
+
+    none, full = (enlarger.restore([Task(small, strength=s)])[0].astype(int) for s in (0.0, 1.0))
+
+    assert np.abs(none - pillow)[4:-4, 4:-4].max() <= 2
+    assert np.abs(full - pillow).max() > 5
+
+
+def test_memory_for_the_enlarged_pixels_is_what_a_batch_is_weighed_by(enlarger: Restorer, photo: Array) -> None:
+    small = variant(enlarger, tile=128, batch_pixels=4 * 128 * 128)
+    whole = enlarger.restore([Task(photo)])[0]
+    numbers: list[int] = []
+    run = small._run
+    small._run = lambda batch, *rest: (numbers.append(len(batch)), run(batch, *rest))[1]  # type: ignore[method-assign]
+
+    found = small.restore([Task(photo)])[0]
+
+    assert set(numbers) == {1}
+    assert np.abs(found.astype(int) - whole).max() <= 1
+
+
+def test_an_enlarging_model_has_no_bands(enlarger: Restorer) -> None:
+    with pytest.raises(ValueError, match="bands are of models of scale 1, got 2"):
+        enlarger.bands(5000, 5000, 8_000_000)
 
 
 def test_a_batch_gives_what_each_image_gives_alone(restorer: Restorer, photo: Array) -> None:
