@@ -15,6 +15,7 @@ import pytest
 
 from jobs import recipes
 from model import deconvnet, training
+from model.capture import Capture
 from model.deconvnet import DeconvNet
 from model.degradation import Degradation
 from model.photos import Photo
@@ -200,6 +201,20 @@ def test_training_brings_the_loss_down(photos: list[Photo], tmp_path: Path) -> N
 def test_a_recipe_that_makes_no_sense_is_refused(ends: tuple[float, ...], steps: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Recipe("x", RECIPE.network, Degradation(), tuple(Phase(end, 16, 1, squared=False) for end in ends), steps)
+
+
+def test_a_network_of_another_scale_than_its_patches_is_refused() -> None:
+    with pytest.raises(ValueError, match="degradation must have the network's scale 1, got 2"):
+        dataclasses.replace(RECIPE, degradation=Capture("x2", scale=2))
+
+
+def test_a_recipes_digest_is_that_of_all_it_says() -> None:
+    values = dataclasses.asdict(RECIPE)
+    del values["network"]["scale"]  # named only where it is not 1: runs of before there was one go on
+
+    assert RECIPE.digest == training._digest(values)
+    assert dataclasses.replace(RECIPE, steps=7).digest != RECIPE.digest
+    assert len({recipes.load(name).digest for name in recipes.NAMES}) == len(recipes.NAMES)
 
 
 def test_phases_end_where_their_shares_say() -> None:
