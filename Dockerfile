@@ -1,4 +1,4 @@
-# One image for a job's launcher and its workers.
+# One image for a job's launcher and its workers: the graph that one builds, the other can run.
 #   docker build -t relume .                           workers without an accelerator
 #   docker build -t relume --build-arg DEVICE=gpu .    workers with one: TensorFlow brings its CUDA libraries
 #   docker build -t relume --target command .          `relume` as a command, not as root
@@ -6,6 +6,9 @@ ARG DEVICE=cpu
 
 # boot must come from the very release that requirements/*.txt install: the two speak one unversioned protocol.
 FROM apache/beam_python3.11_sdk:2.77.0 AS beam
+
+# The release whose launcher Google's own samples copy into images of workers.
+FROM gcr.io/dataflow-templates-base/python311-template-launcher-base:20230622_RC00 AS launcher
 
 
 FROM python:3.11-slim-bookworm AS build
@@ -43,10 +46,16 @@ ENTRYPOINT ["relume"]
 
 FROM command AS worker
 COPY --from=beam /opt/apache/beam /opt/apache/beam
-# boot would make a virtual environment that sees the system's packages and not those of /opt/relume.
-ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
-# Dataflow mounts the work and log folders of its workers as root's, and boot writes there.
+COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/dataflow/python_template_launcher
+# boot would make a virtual environment that sees the system's packages and not those of /opt/relume. The launcher runs
+# a file, and would put its folder first on the path: jobs/ has modules whose names other packages may bear. It gets no
+# file of requirements, or it would install them again.
+ENV PATH=$PATH:/opt/apache/beam:/opt/google/dataflow \
+    RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 \
+    PYTHONSAFEPATH=1 \
+    FLEX_TEMPLATE_PYTHON_PY_FILE=/opt/relume/lib/python3.11/site-packages/jobs/restore.py
+# Dataflow mounts the work and log folders of launchers and workers as root's, and both write there.
 # hadolint ignore=DL3002
 USER 0:0
 WORKDIR /
-ENTRYPOINT ["/opt/apache/beam/boot"]
+ENTRYPOINT ["/opt/relume/bin/python", "-m", "pipeline.production.entrypoint"]
