@@ -68,7 +68,8 @@ def encode(pixels: Array) -> bytes:
     Raises:
         ValueError: if even the lowest quality needs more.
     """
-    for options in ({"lossless": True}, *({"quality": quality} for quality in _QUALITIES)):
+    tries: list[dict[str, Any]] = [{"lossless": True}, *({"quality": quality} for quality in _QUALITIES)]
+    for options in tries:
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "WEBP", **options)
         if buffer.tell() <= MOST_BYTES:
