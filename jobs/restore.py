@@ -84,7 +84,6 @@ def prepare(config: RestoreConfig) -> Prepared:
         model_digest=agreed.digest,
         recipe_digest=digest,
         settings=settings,
-        device="cpu",
     )
     if not config.dry_run:
         # Before the listing, which may take minutes; `start` asks again.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from model import bands, contract, tiling
+from model import bands, contract, device, tiling
 from model.bands import Band
 from model.contract import Contract, ModelError
 from model.quiet import tensorflow
@@ -105,6 +105,7 @@ class Restorer:
         halo: in pixels instead of the contract's.
         batch_pixels: at most so many pixels go through the model at once, counted as they come out; halved when the
             device runs out of memory.
+        device: what the program runs on, for receipts.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Restorer:
         tile: int | None = None,
         halo: int | None = None,
         batch_pixels: int = 2 * 1024 * 1024,
+        device: str = device.PROCESSOR,
     ) -> None:
         self.contract = agreed
         self._program = program  # its signatures die with it
@@ -123,27 +125,36 @@ class Restorer:
         self.halo = agreed.halo if halo is None else halo
         self.batch_pixels = batch_pixels
         self.batches_halved = 0
+        self.device = device
 
     @classmethod
-    def load(cls, folder: str | Path, *, expected_digest: str | None = None, **options: Any) -> Restorer:
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        expected_digest: str | None = None,
+        threads: int | None = None,
+        accelerated: bool = False,
+        **options: Any,
+    ) -> Restorer:
         """Loads a model folder after checking every digest.
 
         Args:
             folder: on this machine.
             expected_digest: the contract's digest that it must have, or None.
+            threads, accelerated: as in `device.prepare`.
             options: of the constructor.
 
         Raises:
             ModelError: if the folder is not what it says, or not the one expected.
+            DeviceError: if this machine lacks the accelerator that must be there.
         """
         agreed = contract.read(Path(folder))
         if expected_digest is not None and agreed.digest != expected_digest:
             raise ModelError(f"{folder} has digest {agreed.digest[:12]}, expected {expected_digest[:12]}")
-        tf = tensorflow()
-        for device in tf.config.list_physical_devices("GPU"):
-            # Several workers share one GPU; without growth the first takes all of its memory.
-            tf.config.experimental.set_memory_growth(device, True)
-        return cls(tf.saved_model.load(str(Path(folder) / "saved_model")), agreed, **options)
+        name = device.prepare(threads=threads, accelerated=accelerated)
+        program = tensorflow().saved_model.load(str(Path(folder) / "saved_model"))
+        return cls(program, agreed, device=name, **options)
 
     @property
     def projects(self) -> bool:

@@ -54,9 +54,8 @@ class Plan:
 class RestoreEach(beam.PTransform):
     """Images to rows, one fused stage: `PCollection[ImageRef]` -> `PCollection[Row]`.
 
-    An image is read, restored and written by one worker; its pixels never cross a shuffle. A resource hint belongs on
-    the
-    whole of this transform: on a part of it, it would cut the stage in pieces.
+    An image is read, restored and written by one worker; its pixels never cross a shuffle. Resource hints
+    belong on the whole of this transform: on a part of it, they would cut the stage in pieces.
 
     Attributes:
         plan: of the run.
@@ -72,6 +71,8 @@ class RestoreEach(beam.PTransform):
             strength=c.strength,
             keep_above_quality=c.keep_above_quality,
             batch_pixels=round(c.batch_megapixels * 1e6),
+            threads=c.model_threads,
+            accelerated=c.needs_gpu,
         )
         references = None if c.reference is None else ReferenceFolder(c.reference, limits)
         gate, guard, above = Gate(), Guard(), round(c.band_megapixels * 1e6)
@@ -122,7 +123,8 @@ class RestoreArchive(beam.PTransform):
         done = root | "ListReceipts" >> ListReceipts(c.output)
         work = (sources, done) | "Pending" >> SplitPending(c.output, run.recipe_digest)
         # A few folders fan out to millions of names: here they are dealt out to all workers.
-        rows = work.pending | "Spread" >> beam.Reshuffle() | "Each" >> RestoreEach(self.plan)
+        each = RestoreEach(self.plan).with_resource_hints(**c.hints)
+        rows = work.pending | "Spread" >> beam.Reshuffle() | "Each" >> each
         unusable = work.failed | "Unusable" >> beam.Map(row_of_failure)
         every = (rows, work.skipped, unusable) | "Together" >> beam.Flatten()
         record = (every, sources) | "Report" >> WriteReport(c.input, c.output, run)

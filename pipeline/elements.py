@@ -180,6 +180,7 @@ class Restoration:
         remaining: what it estimates of the restored pixels; None where nothing was restored.
         projected: that the luma was kept in the file's quantisation bins.
         spared: None, or why the model left the image alone (`already-good`, `graphics`).
+        device: what the model ran on: `cpu`, or the accelerator's name.
     """
 
     image: Image
@@ -188,6 +189,7 @@ class Restoration:
     remaining: Damage | None = None
     projected: bool = False
     spared: str | None = None
+    device: str = "cpu"
 
     @property
     def ref(self) -> ImageRef:
@@ -289,6 +291,7 @@ class Judged:
         size: width, height, pages; zeros where never decoded.
         quantization: the source's tables, or None.
         kept_metadata, not_kept: short names of what the output has and lacks of the source's metadata.
+        device: what the model ran on; `cpu` too where it never saw the image, which the processor alone looked at.
     """
 
     file: File | LargeFile
@@ -301,6 +304,7 @@ class Judged:
     quantization: Tables | None = None
     kept_metadata: tuple[str, ...] = ()
     not_kept: tuple[str, ...] = ()
+    device: str = "cpu"
 
     @property
     def ref(self) -> ImageRef:
@@ -340,6 +344,7 @@ class Row:
         output_size: its bytes, or 0.
         before, after: measures; empty where not taken.
         damage: what the model estimated, or None.
+        device: as in `Judged`; empty where nothing was written.
     """
 
     name: str
@@ -359,3 +364,4 @@ class Row:
     before: Measures = Measures()
     after: Measures = Measures()
     damage: Damage | None = None
+    device: str = ""

@@ -144,12 +144,12 @@ def judge(encoded: Encoded, gate: Gate, references: References | None = None) ->
     before = measure(image.pages[0].pixels, reference, damage.quality)
     if restoration.spared is not None or not encoded.pages:
         verdict = Verdict("kept", restoration.spared or "nothing-to-restore", before, damage=damage)
-        return _keep(image, verdict)
+        return _keep(image, verdict, restoration.device)
     remaining = restoration.remaining.quality if restoration.remaining else None
     after = measure(encoded.pages[0], reference, remaining)
     verdict = _verdict(_harm(restoration, encoded, gate), before, after, gate, damage)
     if verdict.outcome == "kept":
-        return _keep(image, verdict)
+        return _keep(image, verdict, restoration.device)
     return Judged(
         file=image.file,
         verdict=verdict,
@@ -161,6 +161,7 @@ def judge(encoded: Encoded, gate: Gate, references: References | None = None) ->
         quantization=image.quantization,
         kept_metadata=kinds_of(image.pages[0].metadata, encoded.not_kept),
         not_kept=encoded.not_kept,
+        device=restoration.device,
     )
 
 
@@ -287,7 +288,7 @@ def _finite(value: float) -> float:
     return round(value, 6) if math.isfinite(value) else 0.0
 
 
-def _keep(image: Image, verdict: Verdict) -> Judged:
+def _keep(image: Image, verdict: Verdict, device: str) -> Judged:
     return Judged(
         file=image.file,
         verdict=verdict,
@@ -298,6 +299,7 @@ def _keep(image: Image, verdict: Verdict) -> Judged:
         size=_size(image),
         quantization=image.quantization,
         kept_metadata=kinds_of(image.pages[0].metadata, ()),
+        device=device,
     )
 
 

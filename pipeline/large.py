@@ -142,8 +142,7 @@ class _RestoreLarge(beam.DoFn):
     def _loaded(self) -> Restorer:
         # Loaded for the first large image: most archives have none.
         if self._restorer is None:
-            model = self._settings.model
-            self._restorer = Restorer.load(model.model, expected_digest=model.digest)
+            self._restorer = self._settings.model.load()
         return self._restorer
 
     def _references(self) -> Callable[[str], LargeTiff | None] | None:
@@ -307,6 +306,7 @@ class _Way:
             size=self.image.header.size,
             kept_metadata=kinds_of(self.image.pages[0].metadata, not_kept),
             not_kept=not_kept,
+            device=self.restorer.device,
         )
 
 

@@ -20,6 +20,8 @@ FORMATS = ("same", "png", "webp-lossless", "tiff")
 RECIPE_VERSION = 1
 """Goes up when the pipeline itself would write other bytes from the same input, model and settings."""
 
+_ACCELERATOR = re.compile(r"type:[a-z0-9-]+;count:[1-9][0-9]*(;install-nvidia-driver(:[a-z0-9.]+)?)?")
+_MIN_RAM = re.compile(r"[1-9][0-9]*(MB|MiB|GB|GiB)")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _GLOB_RULE = "may be given more than once, or hold one a line"
 
@@ -137,6 +139,32 @@ class RestoreConfig:
         low=0.001,
         high=100_000,
     )
+    model_threads: int | None = option(
+        "Threads that the model uses in one worker process.",
+        group="How to run",
+        default=None,
+        default_text="one for each core",
+        low=1,
+        high=1024,
+    )
+    require_gpu: bool = option(
+        "Stop the run at a worker on which no GPU is found; else it restores on its processor.",
+        group="How to run",
+        default=False,
+    )
+    accelerator_hint: str | None = option(
+        "Accelerator that the workers that restore must have, and only they, where the runner fits workers to steps: "
+        "type:KIND;count:N;install-nvidia-driver:5xx. Implies --require_gpu.",
+        group="How to run",
+        default=None,
+        metavar="TEXT",
+    )
+    min_ram_hint: str | None = option(
+        "Memory that the workers that restore must have, likewise: such as 16GB.",
+        group="How to run",
+        default=None,
+        metavar="SIZE",
+    )
     tolerate: int = option(
         "Images that may fail before the job itself counts as failed.", group="How to run", default=0, low=0
     )
@@ -170,10 +198,28 @@ class RestoreConfig:
                 "--run_id must be 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit, "
                 f"got {self.run_id!r}"
             )
+        for flag, pattern, example in (
+            ("accelerator_hint", _ACCELERATOR, "type:nvidia-l4;count:1;install-nvidia-driver:5xx"),
+            ("min_ram_hint", _MIN_RAM, "16GB"),
+        ):
+            value = getattr(self, flag)
+            if value is not None and not pattern.fullmatch(value):
+                raise UsageError(f"--{flag} must be of the form {example}, got {value!r}")
         # An output among the sources would be restored again by the next run, and so on.
         for flag, folder in (("--input", self.input), ("--reference", self.reference)):
             if folder is not None and (_lies_in(self.output, folder) or _lies_in(folder, self.output)):
                 raise UsageError(f"--output must lie outside {flag} and not hold it, got {self.output} and {folder}")
+
+    @property
+    def hints(self) -> dict[str, str]:
+        """Beam's resource hints for the workers that restore, by their names."""
+        hints = {"accelerator": self.accelerator_hint, "min_ram": self.min_ram_hint}
+        return {name: value for name, value in hints.items() if value is not None}
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether a worker without a GPU must stop the run."""
+        return self.require_gpu or self.accelerator_hint is not None
 
     def recipe_settings(self) -> dict[str, Any]:
         """The settings that change what is written for an image, by name; values are JSON's."""

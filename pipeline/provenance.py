@@ -54,7 +54,8 @@ class Receipt:
         width, height, pages: of the picture; zeros where it was never decoded.
         output: the object that stands for it.
         output_format: of that object.
-        run, code, model, recipe, device: as in `RunInfo`.
+        run, code, model, recipe: as in `RunInfo`.
+        device: as in `Judged`.
         decision, reason: as in `Verdict`.
         gate: every check that was made.
         before, after, damage: as in `Verdict`.

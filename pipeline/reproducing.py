@@ -127,7 +127,7 @@ def _restore(config: RestoreConfig, group: Sequence[Receipt], means: Means, reci
     # In full, so that no name is read as anything else.
     lines = [f"{source.address(receipt.source.name)}\n" for receipt in group]
     Path(config.inventory).write_text("".join(lines), encoding="utf-8", newline="\n")
-    run = RunInfo(_RUN, pipeline.__version__, means.model_digest, recipe, config.recipe_settings(), "cpu")
+    run = RunInfo(_RUN, pipeline.__version__, means.model_digest, recipe, config.recipe_settings())
     with beam.Pipeline(runner=FnApiRunner()) as root:
         _ = root | RestoreArchive(Plan(config, run, means.model))
     return {row.name: row for row in read_rows(config.output, _RUN)}

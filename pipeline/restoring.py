@@ -33,6 +33,7 @@ class RestoreSettings:
         strength: 0..1; how much of the model's change is applied.
         keep_above_quality: quality factor from which an image is already good, 1..101; 101 restores everything.
         batch_pixels: at most so many pixels in a batch, unless a single image has more.
+        threads, accelerated: as in `model.device.prepare`.
     """
 
     model: str
@@ -40,6 +41,14 @@ class RestoreSettings:
     strength: float = 1.0
     keep_above_quality: float = 90.0
     batch_pixels: int = 4_000_000
+    threads: int | None = None
+    accelerated: bool = False
+
+    def load(self) -> Restorer:
+        """Loads the model in this process."""
+        return Restorer.load(
+            self.model, expected_digest=self.digest, threads=self.threads, accelerated=self.accelerated
+        )
 
 
 def damage_of(estimate: Estimate, header_quality: int | None) -> Damage:
@@ -81,8 +90,7 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
         self._settings = settings
 
     def load_model(self) -> Restorer:
-        settings = self._settings
-        return Restorer.load(settings.model, expected_digest=settings.digest)
+        return self._settings.load()
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         # The two ends are equal because the weight of a batch is a matter of memory; a time to aim at would only blur
@@ -124,13 +132,15 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
         for image, (damage, spared, tasks) in zip(batch, plans, strict=True):
             if spared is not None:
                 Metrics.counter("restore", "images_spared").inc()
-                results.append(Restoration(image, (), damage, spared=spared))
+                results.append(Restoration(image, (), damage, spared=spared, device=model.device))
                 continue
             pages = tuple(page.pixels if page.restorable else next(restored) for page in image.pages)
             Metrics.counter("restore", "pixels").inc(sum(task.pixels[..., 0].size for task in tasks))
             remaining = damage_of(model.estimate([pages[_first_restorable(image)]])[0], image.header_quality)
             projected = any(task.project and task.tables is not None for task in tasks) and settings.strength > 0
-            results.append(Restoration(image, pages, damage, remaining=remaining, projected=projected))
+            results.append(
+                Restoration(image, pages, damage, remaining=remaining, projected=projected, device=model.device)
+            )
         return results
 
     def _plan(self, image: Image, model: Restorer) -> tuple[Damage, str | None, list[Task]]:

@@ -46,7 +46,6 @@ class RunInfo:
         model_digest: of the model folder.
         recipe_digest: of all that decides what becomes of an image (`digest_of`).
         settings: of the run, JSON's values.
-        device: what computed, such as `cpu` or the accelerator's name.
     """
 
     run_id: str
@@ -54,7 +53,6 @@ class RunInfo:
     model_digest: str
     recipe_digest: str
     settings: Mapping[str, Any]
-    device: str
 
     def __post_init__(self) -> None:
         names.check_name(self.run_id)
@@ -138,7 +136,7 @@ def receipt(judged: Judged, source: Storage, output: Output, run: RunInfo) -> di
             "code": run.code_version,
             "model": run.model_digest,
             "recipe": run.recipe_digest,
-            "device": run.device,
+            "device": judged.device,
         },
         "decision": verdict.outcome,
         "reason": verdict.reason,
@@ -313,6 +311,7 @@ def _row(judged: Judged, output: Output) -> Row:
         before=judged.verdict.before,
         after=judged.verdict.after,
         damage=judged.verdict.damage,
+        device=judged.device,
     )
 
 

@@ -200,6 +200,7 @@ class _Sums:
     outcomes: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
     pixels: int = 0
     compared: int = 0
+    devices: set[str] = dataclasses.field(default_factory=set)
     bytes_in: int = 0
     bytes_out: int = 0
     measures: dict[str, list[float]] = dataclasses.field(default_factory=dict)
@@ -217,6 +218,8 @@ class _Totals(beam.CombineFn):
             return sums
         sums.bytes_in += row.size
         sums.bytes_out += row.output_size
+        if row.damage is not None:
+            sums.devices.add(row.device)
         if row.outcome == "restored":
             sums.pixels += row.width * row.height * max(row.pages, 1)
             sums.compared += row.after.psnr is not None
@@ -232,6 +235,7 @@ class _Totals(beam.CombineFn):
             merged.outcomes.update(sums.outcomes)
             merged.pixels += sums.pixels
             merged.compared += sums.compared
+            merged.devices |= sums.devices
             merged.bytes_in += sums.bytes_in
             merged.bytes_out += sums.bytes_out
             for name, values in sums.measures.items():
@@ -255,7 +259,7 @@ def summary_of(sums: _Sums, target_uri: str, run: RunInfo, listed: int) -> dict[
 
     Megapixels are of restored images, bytes of all but skipped and left ones; `before` and `after` are means over the
     restored images where both values were taken and are finite, or null; `compared` counts restored images with a
-    reference.
+    reference. `device` names what the model ran on, each once; empty where it saw no image.
     """
     reasons: dict[str, dict[str, int]] = {outcome: {} for outcome in OUTCOMES}
     for (outcome, reason), count in sorted(sums.outcomes.items()):
@@ -277,7 +281,7 @@ def summary_of(sums: _Sums, target_uri: str, run: RunInfo, listed: int) -> dict[
         "after": {field.name: _mean(sums.measures.get(field.name), 1) for field in dataclasses.fields(Measures)},
         "version": run.code_version,
         "digests": {"model": run.model_digest, "recipe": run.recipe_digest},
-        "device": run.device,
+        "device": ", ".join(sorted(sums.devices)),
         "settings": dict(run.settings),
     }
 

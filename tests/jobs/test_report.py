@@ -12,7 +12,7 @@ from pipeline.recording import RunInfo, WriteReport
 
 
 def write_run(output: Path, run_id: str, rows: list[Row]) -> None:
-    run = RunInfo(run_id, "0.1.0", "ab" * 32, "cd" * 32, {"strength": 1.0}, "cpu")
+    run = RunInfo(run_id, "0.1.0", "ab" * 32, "cd" * 32, {"strength": 1.0})
     with beam.Pipeline(runner=FnApiRunner()) as root:
         every = root | "Rows" >> beam.Create(rows)
         sources = root | "Sources" >> beam.Create([ImageRef(row.name, row.size, row.version) for row in rows])

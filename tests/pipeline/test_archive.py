@@ -14,6 +14,7 @@ import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.common_urns import resource_hints
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from PIL import Image as PilImage
 
@@ -23,6 +24,7 @@ from pipeline import recording
 from pipeline.archive import Plan, RestoreArchive
 from pipeline.deadline import MAX_MINUTES, Deadline
 from pipeline.options import RestoreConfig
+from pipeline.restoring import RestoreImages
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -59,7 +61,7 @@ def plan_of(archive: Path, output: Path, model: Path, **flags: Any) -> Plan:
     config = RestoreConfig(input=str(archive), output=str(output), keep_above_quality=101, **flags)
     agreed = contract.read(model)
     digest = config.recipe_digest(agreed.digest)
-    run = recording.RunInfo(config.run_id, "0", agreed.digest, digest, config.recipe_settings(), "cpu")
+    run = recording.RunInfo(config.run_id, "0", agreed.digest, digest, config.recipe_settings())
     return Plan(config, run, str(model))
 
 
@@ -219,19 +221,75 @@ def test_a_deadline_that_is_over_begins_nothing_and_still_accounts_for_every_inp
     assert list(objects(tmp_path / "out")) == []
 
 
+STEPS = ("InTime/", "Read/", "Large/", "Decode/", "Restore/", "Encode/", "Judge/", "Write/", "WriteKept/")
+HINTS = {"accelerator": "type:nvidia-l4;count:1", "min_ram": "24GB"}
+RAM = resource_hints.MIN_RAM_BYTES.urn
+
+
+def stages_of(root: beam.Pipeline) -> list[tuple[tuple[str, ...], list[str]]]:
+    """The fused stages that hold steps of the bracket: those steps, and the names of all its transforms."""
+    _, stages = FnApiRunner().create_stages(root.to_runner_api())
+    found = []
+    for stage in stages:
+        names = [transform.unique_name for transform in stage.transforms]
+        steps = tuple(step for step in STEPS if any(f"/Each/{step}" in name for name in names))
+        if steps:
+            found.append((steps, names))
+    return found
+
+
+def hints_in(root: beam.Pipeline) -> dict[str, dict[str, bytes]]:
+    """What each transform that runs in an environment asks of it, by the transform's name."""
+    components = root.to_runner_api().components
+    return {
+        transform.unique_name: dict(components.environments[transform.environment_id].resource_hints)
+        for transform in components.transforms.values()
+        if transform.environment_id
+    }
+
+
 def test_from_read_to_receipt_is_one_fused_stage(archive: Path, tmp_path: Path, tiny_model: Path) -> None:
     root = beam.Pipeline(runner=FnApiRunner())
     _ = root | RestoreArchive(plan_of(archive, tmp_path / "out", tiny_model))
 
-    _, stages = FnApiRunner().create_stages(root.to_runner_api())
-
     # Flattened rows may be stored by a runner; files and images may not, so all that touch them share one stage.
-    steps = ("InTime/", "Read/", "Large/", "Decode/", "Restore/", "Encode/", "Judge/", "Write/", "WriteKept/")
-    ways = {
-        tuple(step for step in steps if any(f"/Each/{step}" in t.unique_name for t in stage.transforms))
-        for stage in stages
-    }
-    assert ways - {()} == {steps}
+    assert [steps for steps, _ in stages_of(root)] == [STEPS]
+
+
+def test_a_resource_hint_is_that_of_every_step_of_the_bracket_and_of_nothing_before_it(
+    archive: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    plan = plan_of(
+        archive, tmp_path / "out", tiny_model, accelerator_hint=HINTS["accelerator"], min_ram_hint=HINTS["min_ram"]
+    )
+    root = beam.Pipeline(runner=FnApiRunner())
+    _ = root | RestoreArchive(plan)
+
+    ((steps, names),) = stages_of(root)
+
+    hints = hints_in(root)
+    wanted = {resource_hints.ACCELERATOR.urn: b"type:nvidia-l4;count:1", RAM: b"24000000000"}
+    assert steps == STEPS
+    # What the runner itself puts in to store rows has no environment, so no hints, and is no step of ours.
+    assert [hints[name] for name in names if name in hints] == [wanted] * len(hints.keys() & set(names))
+    assert {name for name, found in hints.items() if found} == {name for name in hints if "/Each" in name}
+
+
+def test_a_resource_hint_on_the_model_alone_would_cut_the_stage(
+    archive: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests above could fail: pixels would go to another stage and back."""
+    monkeypatch.setattr(
+        "pipeline.archive.RestoreImages", lambda settings: RestoreImages(settings).with_resource_hints(**HINTS)
+    )
+    root = beam.Pipeline(runner=FnApiRunner())
+    _ = root | RestoreArchive(plan_of(archive, tmp_path / "out", tiny_model))
+
+    assert sorted(steps for steps, _ in stages_of(root)) == [
+        ("Encode/", "Judge/", "Write/"),
+        ("InTime/", "Read/", "Large/", "Decode/", "WriteKept/"),
+        ("Restore/",),
+    ]
 
 
 def test_a_reshuffle_in_the_middle_would_cut_the_stage(archive: Path, tmp_path: Path, tiny_model: Path) -> None:

@@ -58,7 +58,7 @@ def plan_of(archive: Path, output: Path, model: Path, **flags: Any) -> Plan:
     )
     agreed = contract.read(model)
     digest = config.recipe_digest(agreed.digest)
-    run = recording.RunInfo(config.run_id, "0", agreed.digest, digest, config.recipe_settings(), "cpu")
+    run = recording.RunInfo(config.run_id, "0", agreed.digest, digest, config.recipe_settings())
     return Plan(config, run, str(model))
 
 

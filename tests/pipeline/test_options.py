@@ -45,6 +45,10 @@ def test_every_option_can_be_set_on_the_command_line() -> None:
         run_id="night.1",
         verbose=True,
         max_minutes=90.0,
+        model_threads=2,
+        require_gpu=True,
+        accelerator_hint="type:nvidia-l4;count:1;install-nvidia-driver:5xx",
+        min_ram_hint="16GB",
     )
     arguments = []
     for one in options_of(RestoreConfig):
@@ -79,6 +83,12 @@ def test_beam_flags_among_ours_and_after_a_lone_dash_dash_come_out_as_beam_spell
         (["more"], "more stands where a flag was expected; values follow their flag, as in --name value"),
         (["--dry_run", "yes"], "yes stands where a flag was expected; values follow their flag, as in --name value"),
         (["--strength", "2"], "--strength must be a number in 0..1, got 2.0"),
+        (["--model_threads", "0"], "--model_threads must be a whole number in 1..1024, got 0"),
+        (
+            ["--accelerator_hint", "nvidia-l4"],
+            "--accelerator_hint must be of the form type:nvidia-l4;count:1;install-nvidia-driver:5xx, got 'nvidia-l4'",
+        ),
+        (["--min_ram_hint", "much"], "--min_ram_hint must be of the form 16GB, got 'much'"),
         (["--format", "tif"], "--format must be one of same, png, webp-lossless, tiff, got tif; did you mean tiff?"),
         (["--output", "photos/out"], "--output must lie outside --input and not hold it, got photos/out and photos"),
         (["--input", "restored/a"], "--output must lie outside --input and not hold it, got restored and restored/a"),
@@ -138,7 +148,8 @@ def test_the_recipe_digest_changes_with_what_changes_the_output_and_with_nothing
         "input": "a", "output": "b", "model": "c", "reference": "d", "include": ("e",), "exclude": ("f",),
         "inventory": "g", "max_megapixels": 1.0, "max_bytes": 1, "format": "png", "strength": 0.5,
         "keep_above_quality": 50, "batch_megapixels": 1.0, "band_megapixels": 1.0, "tolerate": 1, "replace": True,
-        "dry_run": True, "run_id": "h", "verbose": True, "max_minutes": 1.0,
+        "dry_run": True, "run_id": "h", "verbose": True, "max_minutes": 1.0, "model_threads": 1, "require_gpu": True,
+        "accelerator_hint": "type:nvidia-l4;count:1", "min_ram_hint": "16GB",
     }  # fmt: skip
     assert changes.keys() == {one.name for one in options_of(RestoreConfig)}
 

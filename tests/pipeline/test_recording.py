@@ -56,7 +56,7 @@ KEPT = Verdict("kept", "already-good")
 
 
 def make_run(run_id: str = "run-1", recipe: str = "recipe") -> RunInfo:
-    return RunInfo(run_id, "1.2.3", "m" * 64, recipe, {"format": "same", "input": "in"}, "cpu")
+    return RunInfo(run_id, "1.2.3", "m" * 64, recipe, {"format": "same", "input": "in"})
 
 
 def judge(file: File) -> Judged:
@@ -64,7 +64,8 @@ def judge(file: File) -> Judged:
     if file.ref.name.startswith("clean"):
         return Judged(file, KEPT, file.data, "png", "png", "", (8, 4, 1))
     data, tables = file.data + b" restored", np.arange(128, dtype=np.uint16).reshape(2, 8, 8)
-    return Judged(file, RESTORED, data, "jpeg", "jpeg", "", (8, 4, 2), tables, ("icc",), ("thumbnail",))
+    kinds = ("icc",), ("thumbnail",)
+    return Judged(file, RESTORED, data, "jpeg", "jpeg", "", (8, 4, 2), tables, *kinds, device="NVIDIA L4")
 
 
 def judged(name: str = "a/b.jpg", data: bytes = b"pixels", version: str = "1") -> Judged:
@@ -143,7 +144,13 @@ def test_a_receipt_says_from_what_with_what_and_why(source: Storage, target: Sto
     assert said["output"]["sha256"] == make_file(ref, b"pixels restored").sha256
     assert said["output"]["crc32c"] == make_file(ref, b"pixels restored").crc32c
     assert (said["output"]["name"], said["output"]["size"]) == ("a/b.jpg", 15)
-    assert said["process"] == {"run": "run-1", "code": "1.2.3", "model": 64 * "m", "recipe": "recipe", "device": "cpu"}
+    assert said["process"] == {
+        "run": "run-1",
+        "code": "1.2.3",
+        "model": 64 * "m",
+        "recipe": "recipe",
+        "device": "NVIDIA L4",
+    }
     assert (said["decision"], said["reason"]) == ("restored", "improved")
     assert said["gate"] == [{"check": "bins", "value": 0.0005, "limit": 0.001, "passed": True}]
     assert (said["before"]["psnr"], said["after"]["psnr"]) == (28.0, 29.5)
@@ -371,7 +378,7 @@ def test_a_receipt_left_from_before_a_change_is_written_anew_when_the_source_is_
     write_image(judged(data=b"new", version="2"), source, target, make_run())
     for name, data in old.items():  # as where a run was killed before it could delete it
         output.put(name, data)
-    inexact = Judged(judged().file, RESTORED, b"restored by another device", *_rest(judged()))
+    inexact = dataclasses.replace(judged(), data=b"restored by another device")
 
     write_image(inexact, source, target, make_run())
 
@@ -412,16 +419,12 @@ def test_in_the_cloud_such_a_device_completes_its_own_output_even_without_a_rece
     (receipt_name,) = output.contents("_relume/")
     whole = output.get(receipt_name)
     output.remove(receipt_name)
-    inexact = Judged(judged().file, RESTORED, b"other bytes", *_rest(judged()))
+    inexact = dataclasses.replace(judged(), data=b"other bytes")
 
     write_image(inexact, open_storage(source.uri), target, make_run())
 
     assert output.get(receipt_name) == whole
     assert output.get("a/b.jpg") == b"pixels restored"
-
-
-def _rest(image: Judged) -> tuple[Any, ...]:
-    return image.format, image.output_format, "", image.size, image.quantization, image.kept_metadata, image.not_kept
 
 
 def test_in_the_cloud_a_new_image_costs_two_requests(gcs: GcsTwin) -> None:

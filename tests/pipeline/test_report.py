@@ -413,7 +413,7 @@ def test_a_run_writes_its_page_from_its_rows_with_crops_of_what_is_still_there(o
     folder = output.parent
     rows = [row_of(folder, "2009/a b.jpg"), row_of(folder, "gone.jpg"), failed("x.jpg")]
     (folder / "photos" / "gone.jpg").unlink()
-    run = RunInfo("night-1", "0.1.0", "ab" * 32, "cd" * 32, {"strength": 1.0}, "cpu")
+    run = RunInfo("night-1", "0.1.0", "ab" * 32, "cd" * 32, {"strength": 1.0})
 
     with beam.Pipeline(runner=FnApiRunner()) as root:
         every = root | "Rows" >> beam.Create(rows)

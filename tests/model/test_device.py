@@ -1,0 +1,66 @@
+"""How a worker sets up its device, and what it says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import pytest
+
+from model import device
+
+
+@dataclasses.dataclass
+class Machine:
+    """What TensorFlow would say of a machine with GPUs, and what it was told."""
+
+    gpus: tuple[str, ...]
+    grown: list[str] = dataclasses.field(default_factory=list)
+
+
+@pytest.fixture
+def with_gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Gives this machine GPUs that only TensorFlow's lists know of."""
+    import tensorflow as tf
+
+    def install(*gpus: str) -> Machine:
+        machine = Machine(gpus)
+        config = tf.config
+        monkeypatch.setattr(config, "list_physical_devices", lambda kind: list(gpus) if kind == "GPU" else [])
+        monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: {"device_name": gpu})
+        monkeypatch.setattr(config.experimental, "set_memory_growth", lambda gpu, on: machine.grown.append((gpu, on)))
+        return machine
+
+    return install
+
+
+def test_a_machine_without_a_gpu_is_called_cpu() -> None:
+    assert device.prepare() == "cpu"
+
+
+def test_every_gpu_takes_memory_as_it_needs_it_and_each_kind_is_named_once(with_gpus: Any) -> None:
+    machine = with_gpus("NVIDIA L4", "NVIDIA L4", "NVIDIA A100")
+
+    name = device.prepare(accelerated=True)
+
+    assert name == "NVIDIA A100, NVIDIA L4"
+    assert machine.grown == [(gpu, True) for gpu in machine.gpus]
+
+
+def test_a_worker_that_must_have_a_gpu_and_has_none_says_what_to_look_at() -> None:
+    with pytest.raises(device.DeviceError, match="no GPU on this worker: is the driver installed"):
+        device.prepare(accelerated=True)
+
+
+def test_threads_that_cannot_be_set_any_more_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    import tensorflow as tf
+
+    tf.constant(1) + 1  # TensorFlow starts its threads
+    before = tf.config.threading.get_intra_op_parallelism_threads()
+
+    with caplog.at_level(logging.WARNING, logger="model"):
+        assert device.prepare(threads=before + 3) == "cpu"
+
+    assert "keeps its threads" in caplog.text
+    assert tf.config.threading.get_intra_op_parallelism_threads() == before
