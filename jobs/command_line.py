@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("jobs.report", "make the report page of a run again"),
     "verify": ("jobs.verify", "hold the receipts of an output against its objects"),
     "template": ("jobs.template", "write the template from which Dataflow launches jobs"),
+    "launch": ("jobs.launch", "start a restore job on Dataflow"),
     "why": ("jobs.why", "tell what was done with one image and why"),
 }
 """Each command: the module whose `main(argv) -> int` it calls, and its line in the help."""

@@ -330,28 +330,29 @@ def parse_flags(config: type[Config], parser: FlagParser, arguments: Sequence[st
     Raises:
         UsageError: if a flag is unknown, missing, lacks its value, or has one that is not allowed.
     """
-    (parsed,) = parse_several((config,), parser, arguments)
-    return parsed
+    (values,) = values_of_each((config,), parser, arguments)
+    return config(**values)
 
 
-def parse_several(configs: Sequence[type], parser: FlagParser, arguments: Sequence[str]) -> tuple[Any, ...]:
-    """Reads a command line that holds flags of several configs and nothing else; each config is made of its own.
+def values_of_each(configs: Sequence[type], parser: FlagParser, arguments: Sequence[str]) -> tuple[dict[str, Any], ...]:
+    """Reads a command line that holds flags of several configs and nothing else.
 
     Args:
-        configs: in the order in which they check themselves.
-        parser: of the same configs.
+        configs: those of the parser.
+        parser: of all of them.
         arguments: without the command's name.
 
+    Returns:
+        For each config the values that were given, by name: what it is made of.
+
     Raises:
-        UsageError: as `parse_flags`.
+        UsageError: as `parse_flags`, but for what only a config itself can check.
     """
     values, rest = parser.values_of(arguments)
     if rest:
         raise unknown(rest[0], (one.flag for one in parser.options))
     parser.require(values)
-    return tuple(
-        config(**{one.name: values[one.name] for one in options_of(config) if one.name in values}) for config in configs
-    )
+    return tuple({one.name: values[one.name] for one in options_of(config) if one.name in values} for config in configs)
 
 
 def unknown(argument: str, flags: Iterable[str]) -> UsageError:

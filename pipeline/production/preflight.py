@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import pipeline
 from pipeline.flags import UsageError
 from pipeline.options import RestoreConfig
+from pipeline.production.launching import DIRECT, TEMPLATE, LaunchConfig
+from pipeline.production.profiles import GPUS, Gpu, gpu_of
+from pipeline.production.template import Template, parameters_of
 
 PLACES = ("input", "output", "reference", "inventory", "model")
 """The fields of a restore job that say where something is."""
+
+_MULTI_REGIONS = {
+    "US": re.compile(r"us-.*"),
+    # London and Zurich are no part of it.
+    "EU": re.compile(r"europe-(?!west2$|west6$).*"),
+    "ASIA": re.compile(r"asia-.*"),
+}
+_DUAL_REGIONS = {
+    "NAM4": ("us-central1", "us-east1"),
+    "EUR4": ("europe-north1", "europe-west4"),
+    "ASIA1": ("asia-northeast1", "asia-northeast2"),
+}
+_DRIVER = re.compile(r"install-nvidia-driver(:(?P<version>[0-9]+|5xx)[0-9.]*)?")
 
 
 def check_reachable(config: RestoreConfig) -> None:
@@ -48,3 +67,144 @@ def check_staging(options: Any) -> None:
     for flag, value in (("temp_location", cloud.temp_location), ("staging_location", cloud.staging_location)):
         if value and not value.startswith("gs://"):
             raise UsageError(f"--{flag} must be gs://BUCKET/... for a job on Dataflow, got {value}")
+
+
+def check_flags(launch: LaunchConfig, config: RestoreConfig) -> None:
+    """Refuses flags that contradict each other, by themselves alone: nothing is asked of any service.
+
+    Raises:
+        UsageError: naming the flags of the first contradiction.
+    """
+    for wrong in _contradictions(launch, config):
+        raise UsageError(wrong)
+    check_reachable(config)
+    if launch.gpu is not None:
+        _check_gpu(launch, gpu_of(launch.gpu))
+    if launch.via == TEMPLATE:
+        parameters_of(config)
+
+
+def _contradictions(launch: LaunchConfig, config: RestoreConfig) -> Iterator[str]:
+    """What is wrong, the first first."""
+    gpu, options = launch.gpu, {*launch.experiments, *launch.dataflow_service_options}
+    hints = [f"--{name}_hint" for name in config.hints]
+    if launch.via == TEMPLATE:
+        if launch.template is None:
+            yield "--template gs://... is needed; `relume template` writes one, --via direct needs none"
+        if launch.image is not None:
+            yield f"--image is the template's own with --via template: leave it out, got {launch.image}"
+    if launch.via == DIRECT:
+        if launch.template is not None:
+            yield f"--template is not used with --via direct: leave one of them out, got {launch.template}"
+        if launch.image is None:
+            yield "--image HOST/PATH:TAG is needed with --via direct: the workers' image"
+        if launch.temp_location is None:
+            yield "--temp_location gs://... is needed with --via direct: where the job's own files go"
+    if launch.num_workers > launch.max_num_workers:
+        yield f"--num_workers must be at most --max_num_workers {launch.max_num_workers}, got {launch.num_workers}"
+    for one in sorted(options):
+        if one.partition("=")[0] == "worker_accelerator":
+            yield f"--accelerator is the flag for {one}: launches put it where each way wants it"
+    if launch.flexrs and gpu is not None:
+        yield f"--flexrs cannot be had with GPUs: leave it out, or take --profile cpu, got {gpu}"
+    if launch.flexrs and hints:
+        yield f"--flexrs cannot be had with {hints[0]}: Dataflow fits no workers to steps there"
+    if gpu is not None and hints:
+        yield f"{hints[0]} cannot be had with a GPU for every worker, got {gpu}: take --profile cpu, or leave it out"
+    if gpu is not None and "use_nvidia_mps" in gpu and "no_use_multiple_sdk_containers" in options:
+        yield "no_use_multiple_sdk_containers cannot be had with use_nvidia_mps, which is for several processes"
+    if gpu is not None and "enable_secure_boot" in options:
+        yield f"enable_secure_boot can keep NVIDIA's driver from loading: leave it out with a GPU, got {gpu}"
+    if gpu is None and config.require_gpu and config.accelerator_hint is None:
+        yield f"--require_gpu would stop every worker of --profile {launch.profile}, which has no GPU"
+    if gpu is None and _only_with_gpus(launch.machine):
+        yield f"--machine_type {launch.machine} has GPUs: give --accelerator, or the profile that has that machine"
+
+
+def _only_with_gpus(machine: str) -> bool:
+    """Whether a machine's family is one that always has GPUs; n1 may have them."""
+    return any(gpu.fits(machine) for gpu in GPUS.values() if "n1" not in gpu.families)
+
+
+def _check_gpu(launch: LaunchConfig, gpu: Gpu) -> None:
+    """Holds what a GPU asks of machine and driver."""
+    accelerator = launch.gpu or ""
+    if not gpu.fits(launch.machine):
+        raise UsageError(f"--machine_type must be {gpu.rule}, got {launch.machine}")
+    driver = next(filter(None, map(_DRIVER.fullmatch, accelerator.split(";"))), None)
+    if driver is None:
+        raise UsageError(
+            f"--accelerator must end in ;install-nvidia-driver:5xx: workers have no driver, got {accelerator}"
+        )
+    version = driver["version"]
+    if version is None or (version != "5xx" and int(version) < gpu.min_driver):
+        raise UsageError(
+            f"--accelerator must ask for driver {gpu.min_driver} or newer, as in install-nvidia-driver:5xx, for "
+            f"{gpu.kind} and TensorFlow's CUDA, got {accelerator}"
+        )
+
+
+def check_template(found: Template, launch: LaunchConfig, config: RestoreConfig) -> None:
+    """Refuses a template that another version wrote, or that would not do what was asked for.
+
+    Raises:
+        UsageError: naming the template and what it says.
+    """
+    if found.version != pipeline.__version__:
+        raise UsageError(
+            f"--template {found.place} is of version {found.version}, this is {pipeline.__version__}: the job would be "
+            "another program's; launch with that version, or write the template anew"
+        )
+    if unknown := sorted(set(parameters_of(config)) - found.parameters):
+        raise UsageError(f"--template {found.place} has no parameter {unknown[0]}: write it anew")
+    # The lists of template and launch come together, and a worker cannot have two kinds of GPU.
+    for one in found.experiments:
+        name, _, gpu = one.partition("=")
+        if name == "worker_accelerator" and gpu != launch.gpu:
+            raise UsageError(
+                f"--template {found.place} gives every worker {gpu}, the launch {launch.gpu or 'no GPU'}: launch with "
+                "the profile that it was written with, or write it with --profile cpu, which fits them all"
+            )
+
+
+def locations(launch: LaunchConfig, config: RestoreConfig) -> Mapping[str, str]:
+    """The places of a launch that should be near its workers: flag -> address."""
+    named = {f"--{name}": getattr(config, name) for name in ("input", "output", "reference")}
+    return {flag: place for flag, place in {**named, "--temp_location": launch.temp_location}.items() if place}
+
+
+def far_away(places: Mapping[str, str], region: str) -> list[str]:
+    """Asks where buckets are, and tells which are elsewhere than the workers: reading there costs money and time.
+
+    Args:
+        places: flag -> address in Cloud Storage.
+        region: of the workers.
+
+    Returns:
+        A line for each; none for buckets that this account may read, but not look at.
+
+    Raises:
+        UsageError: if there is no such bucket.
+    """
+    from pipeline.storage import CloudStorage
+
+    lines = []
+    for flag, place in places.items():
+        found = CloudStorage(place).regions(flag)
+        if found and not any(_is_in(region, one) for one in _regions_of(found)):
+            lines.append(
+                f"{flag} {place} is in {' and '.join(found)}, the workers are in {region}: reading and writing across "
+                "regions costs money and time"
+            )
+    return lines
+
+
+def _regions_of(found: Iterable[str]) -> Iterator[str]:
+    for location in found:
+        yield from _DUAL_REGIONS.get(location.upper(), (location,))
+
+
+def _is_in(region: str, location: str) -> bool:
+    """Whether a region is a bucket's, or a part of its multi-region."""
+    parts = _MULTI_REGIONS.get(location.upper())
+    return bool(parts.fullmatch(region)) if parts else location.lower() == region

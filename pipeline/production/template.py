@@ -48,12 +48,14 @@ class Template:
         version: of the package that wrote it.
         image: of launcher and workers.
         parameters: names of all that can be set.
+        experiments: of every job whose launch has none of its own.
     """
 
     place: str
     version: str
     image: str
     parameters: frozenset[str]
+    experiments: tuple[str, ...] = ()
 
 
 def make_spec(image: str, profile: Profile) -> dict[str, Any]:
@@ -226,7 +228,9 @@ def read(place: str) -> Template:
         spec = json.loads(data)
         metadata = spec["metadata"]
         title, _, version = metadata["name"].rpartition(" ")
-        found = Template(place, version, spec["image"], frozenset(one["name"] for one in metadata["parameters"]))
+        parameters = frozenset(one["name"] for one in metadata["parameters"])
+        experiments = tuple(spec.get("defaultEnvironment", {}).get("additionalExperiments", ()))
+        found = Template(place, version, spec["image"], parameters, experiments)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"--template {place} is no spec of a Flex Template: {error!r}") from error
     if title != _NAME:

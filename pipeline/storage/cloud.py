@@ -181,6 +181,28 @@ class CloudStorage(Storage):
         # Whether objects may be created shows at the first one; asking for it needs a permission of its own.
         self.check_readable(role)
 
+    def regions(self, role: str) -> tuple[str, ...]:
+        """Says where the bucket is: a region, a multi-region such as `EU`, or the two regions that somebody chose.
+
+        Args:
+            role: what the user calls it, as in `--input`.
+
+        Returns:
+            Names in Google's words; none where this account may use the bucket's objects, but not look at it.
+
+        Raises:
+            UsageError: if there is no such bucket.
+        """
+        from google.api_core import exceptions
+
+        try:
+            bucket = self._client.get_bucket(self.bucket)
+        except exceptions.NotFound as error:
+            raise UsageError(f"{role} {self.root}: there is no bucket {self.bucket}") from error
+        except (exceptions.Forbidden, exceptions.Unauthorized):
+            return ()
+        return tuple(bucket.data_locations or ()) or tuple(filter(None, (bucket.location,)))
+
     @property
     def _client(self) -> Any:
         return _client(os.environ.get("STORAGE_EMULATOR_HOST"))

@@ -59,7 +59,8 @@ def test_called_by_the_launcher_of_a_template_it_writes_the_job_and_concludes_no
     (pool,) = job["environment"]["workerPools"]
     assert pool["workerHarnessContainerImage"] == "europe-docker.pkg.dev/some-project/images/relume:0.1.0"
     # What is to be done is written; what was done is not, for nothing was.
-    assert archive.names("restored") == ["a/_relume/recipe.json", "a/_relume/runs/night1/plan.json"]
+    written = [name for name in archive.names("restored") if "/lease/" not in name]
+    assert written == ["a/_relume/recipe.json", "a/_relume/runs/night1/plan.json"]
 
 
 @pytest.mark.parametrize(
