@@ -68,7 +68,7 @@ class EvaluateConfig:
         metavar="DIR",
     )
     model: tuple[str, ...] = option(
-        "A model folder; may be repeated. `none` measures no model.",
+        "A model folder, here or as gs://BUCKET/PREFIX; may be repeated. `none` measures no model.",
         group="What",
         default=(),
         default_text="the built-in model",
@@ -158,6 +158,7 @@ def _methods(config: EvaluateConfig, wanted: Sequence[Condition]) -> dict[str, l
     """What is measured, by task: the harmed picture first, then other baselines, then the models that fit."""
     from model import contract, evaluation
     from model.restorer import Restorer
+    from pipeline import models
 
     tasks = {condition.task.name: condition.task for condition in wanted}
     known = {name for task in tasks.values() for name in task.baselines}
@@ -165,9 +166,9 @@ def _methods(config: EvaluateConfig, wanted: Sequence[Condition]) -> dict[str, l
         if name not in known:
             raise UsageError(f"--baseline must be one of {', '.join(sorted(known))} for {config.task}, got {name}")
     models: list[tuple[evaluation.Model, int]] = []
-    for folder in [] if config.model == ("none",) else config.model or (str(contract.built_in()),):
+    for folder in [] if config.model == ("none",) else config.model or (models.BUILT_IN,):
         try:
-            restorer = Restorer.load(folder)
+            restorer = Restorer.load(models.folder_of(folder))
         except contract.ModelError as error:
             raise UsageError(f"--model: {error}") from error
         label = restorer.contract.name

@@ -11,12 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pipeline
 from jobs.command_line import ExitCode, run_job
-from model import contract
+from model.contract import ModelError
+from pipeline import models
 from pipeline.flags import UsageError
 from pipeline.options import RestoreConfig, parse
 
@@ -69,7 +69,9 @@ def prepare(config: RestoreConfig) -> Prepared:
         BusyError: if another run is at work on the output.
     """
     began = time.time()
-    folder, agreed = _model(config)
+    model = config.model or models.BUILT_IN
+    with _naming_the_model(config):
+        agreed = models.contract_of(model)
 
     from pipeline import lease, listing, recording, survey
     from pipeline.archive import Plan
@@ -92,7 +94,7 @@ def prepare(config: RestoreConfig) -> Prepared:
     recording.check_recipe(config.output, digest, settings, replace=config.replace, dry_run=True)
     minutes = config.max_minutes
     deadline = None if minutes is None else Deadline(began + 60 * minutes, MAX_MINUTES)
-    return Prepared(Plan(config, run, str(folder), deadline=deadline), found)
+    return Prepared(Plan(config, run, model, deadline=deadline), found)
 
 
 def start(prepared: Prepared, options: Any) -> Any:
@@ -117,6 +119,10 @@ def start(prepared: Prepared, options: Any) -> Any:
 
     config, run = prepared.plan.config, prepared.plan.run
     here, term = _runs_here(options), _first_term(options)
+    if here:
+        with _naming_the_model(config):
+            # Workers fetch it too; where they are on this machine a wrong file is found before anything is written.
+            models.folder_of(prepared.plan.model, run.model_digest)
     held = lease.take(config.output, run.run_id, here=here, term=term)
     try:
         if here:
@@ -157,13 +163,13 @@ def handed_over(options: Any) -> bool:
     )
 
 
-def _model(config: RestoreConfig) -> tuple[Path, contract.Contract]:
-    """The model's folder and contract, every digest of it checked."""
-    folder = contract.built_in() if config.model is None else Path(config.model)
+@contextlib.contextmanager
+def _naming_the_model(config: RestoreConfig) -> Iterator[None]:
+    """Tells what is wrong with the model as what is wrong with its flag."""
     try:
-        return folder, contract.read(folder)
-    except contract.ModelError as error:
-        raise UsageError(f"--model {config.model or 'built in'}: {error}") from error
+        yield
+    except ModelError as error:
+        raise UsageError(f"--model {config.model or models.BUILT_IN}: {error}") from error
 
 
 def _print_survey(survey: Any) -> None:

@@ -169,13 +169,14 @@ def _choose_backend() -> None:
 def _recipe(config: TrainConfig) -> tuple[Recipe, list[Any] | None]:
     """The recipe with what the flags change of it, and the weights to start from."""
     from model import contract, exporting
+    from pipeline import models
 
     recipe = recipes.load(config.recipe)
     init = None
     rate = config.learning_rate or recipe.learning_rate
     if config.init is not None:
         try:
-            network, _ = exporting.load_network(Path(config.init))
+            network, _ = exporting.load_network(models.folder_of(config.init))
         except contract.ModelError as error:
             raise UsageError(f"--init: {error}") from error
         if network.config != recipe.network:
@@ -244,9 +245,11 @@ def _export(run: Run, photos: Sequence[Photo], target: Path, config: TrainConfig
     """Writes the model folder, with a card, scores and pictures that were made by the exported program itself."""
     from model import card, contract, exporting
     from model.restorer import Restorer
+    from pipeline import models
 
     recipe = run.recipe
-    init = {} if config.init is None else {"init": contract.read(Path(config.init)).identity}
+    start_from = None if config.init is None else models.folder_of(config.init)
+    init = {} if start_from is None else {"init": contract.read(start_from).identity}
     about: dict[str, Any] = {
         "name": recipe.name.replace("_", "-"),
         "task": recipe.task,
@@ -264,7 +267,7 @@ def _export(run: Run, photos: Sequence[Photo], target: Path, config: TrainConfig
             draft = Path(scratch) / "model"
             exporting.export(recipe.network, weights, draft, **about, scores={}, card="")
             _log.info("measuring on %s", config.validation)
-            restorer, start = Restorer.load(draft), None if config.init is None else Restorer.load(config.init)
+            restorer, start = Restorer.load(draft), None if start_from is None else Restorer.load(start_from)
             measured = card.measure(restorer, config.validation, start=start)
             shown = card.show(restorer, config.validation, start=start)
     text = card.text(

@@ -10,7 +10,6 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.command_line import ExitCode, run_job
@@ -150,8 +149,8 @@ def _open(uri: str, flag: str) -> Storage:
 
 def _reproduce(config: VerifyConfig, target: Storage) -> Iterator[Finding]:
     """Verifies some receipts, and restores again where the output is what its receipt says."""
-    from model import contract
-    from pipeline import verifying
+    from model.contract import ModelError
+    from pipeline import models, verifying
     from pipeline.codec import Limits
     from pipeline.codec.transforms import decode_by
     from pipeline.guard import Guard
@@ -162,12 +161,13 @@ def _reproduce(config: VerifyConfig, target: Storage) -> Iterator[Finding]:
     _open(config.input, "--input").check_readable("--input")
     if config.reference is not None:
         _open(config.reference, "--reference").check_readable("--reference")
-    folder = contract.built_in() if config.model is None else Path(config.model)
+    model = config.model or models.BUILT_IN
     try:
-        agreed = contract.read(folder)
-    except contract.ModelError as error:
-        raise UsageError(f"--model {config.model or 'built in'}: {error}") from error
-    means = Means(config.input, str(folder), agreed.digest, config.reference)
+        agreed = models.contract_of(model)
+        models.folder_of(model, agreed.digest)
+    except ModelError as error:
+        raise UsageError(f"--model {model}: {error}") from error
+    means = Means(config.input, model, agreed.digest, config.reference)
     check_model(target, means)
     sound = []
     for finding, receipt in verifying.verify_some(target, config.reproduce, config.seed):

@@ -12,8 +12,8 @@ import dataclasses
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 FORMAT = 1
@@ -22,7 +22,8 @@ FORMAT = 1
 STRIDE = 8
 """Total downsampling of every DeconvNet, in pixels: one cell of its deepest level is one JPEG block."""
 
-_NAME = "model.json"
+NAME = "model.json"
+"""Of the contract, in its folder."""
 
 
 class ModelError(Exception):
@@ -73,7 +74,7 @@ class Contract:
     def write(self, folder: Path) -> None:
         """Writes `model.json`."""
         values = json.loads(self._canonical()) | {"digest": self.digest}
-        (folder / _NAME).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+        (folder / NAME).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
 
     def _canonical(self) -> str:
         return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True, separators=(",", ":"))
@@ -81,7 +82,7 @@ class Contract:
 
 def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder but the contract, by its path with `/`."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / _NAME)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -98,11 +99,30 @@ def read(folder: Path) -> Contract:
     Raises:
         ModelError: if there is no contract, it cannot be read, or a file is missing, changed or not named in it.
     """
-    path = folder / _NAME
+    path = folder / NAME
     if not path.is_file():
-        raise ModelError(f"{folder} is no model folder: it has no {_NAME}")
+        raise ModelError(f"{folder} is no model folder: it has no {NAME}")
+    contract = parse(path.read_bytes(), str(path))
+    found = file_digests(folder)
+    check_names(str(folder), found.keys(), contract)
+    for name in sorted(found):
+        if found[name] != contract.files[name]:
+            raise ModelError(f"{folder}/{name} was changed: its digest is not the one in {NAME}")
+    return contract
+
+
+def parse(data: bytes, path: str) -> Contract:
+    """Reads a contract and holds it against its own digest.
+
+    Args:
+        data: content of `model.json`.
+        path: where it stands, for errors.
+
+    Raises:
+        ModelError: if it cannot be read, is not as its digest says, or names a file outside its folder.
+    """
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(data)
         version, digest = values.pop("format"), values.pop("digest")
         if version != FORMAT:
             raise ModelError(f"{path} has format {version}, this version of Relume reads {FORMAT}")
@@ -112,12 +132,20 @@ def read(folder: Path) -> Contract:
     contract = dataclasses.replace(contract, classes=tuple(contract.classes), regressions=tuple(contract.regressions))
     if contract.digest != digest:
         raise ModelError(f"{path} does not match its own digest: it says {digest[:12]}, it is {contract.digest[:12]}")
-    found = file_digests(folder)
+    for name in contract.files:
+        if name != PurePosixPath(name).as_posix() or name.startswith("/") or ".." in name.split("/") or name == NAME:
+            raise ModelError(f"{path} names {name!r}, which is no file below its folder")
+    return contract
+
+
+def check_names(folder: str, found: Collection[str], contract: Contract) -> None:
+    """Holds the names of a folder's files, but for the contract's own, against the contract.
+
+    Raises:
+        ModelError: if one is missing or not named.
+    """
     for name in sorted({*found, *contract.files}):
         if name not in found:
-            raise ModelError(f"{folder} lacks {name}, which its {_NAME} names")
+            raise ModelError(f"{folder} lacks {name}, which its {NAME} names")
         if name not in contract.files:
-            raise ModelError(f"{folder} holds {name}, which its {_NAME} does not name")
-        if found[name] != contract.files[name]:
-            raise ModelError(f"{folder}/{name} was changed: its digest is not the one in {_NAME}")
-    return contract
+            raise ModelError(f"{folder} holds {name}, which its {NAME} does not name")

@@ -32,7 +32,7 @@ class Plan:
     Attributes:
         config: what the user asked for.
         run: with what it works; stands in every receipt.
-        model: model folder as the workers reach it.
+        model: as the workers find it, as in `models.folder_of`.
         lease: the run's hold on its output, renewed by the workers and released at the end; None for a run that needs
             none, because nobody else knows of its output.
         deadline: from when on no further image is begun; None where the run has all the time that it needs.

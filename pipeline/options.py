@@ -64,7 +64,7 @@ class RestoreConfig:
         metavar="DIR",
     )
     model: str | None = option(
-        "A model folder, as `relume train` writes it.",
+        "A model folder, as `relume train` writes it, here or as gs://BUCKET/PREFIX.",
         group="Where",
         default=None,
         default_text="the built-in model",

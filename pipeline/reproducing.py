@@ -37,7 +37,7 @@ class Means:
 
     Attributes:
         input: the archive's root.
-        model: model folder on this machine.
+        model: as in `models.folder_of`.
         model_digest: of its contract.
         reference: folder of pristine images, or None.
     """

@@ -13,6 +13,7 @@ from apache_beam.ml.inference import base
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from model.restorer import Estimate, RestorationError, Restorer, Task
+from pipeline import models
 from pipeline.elements import Damage, DeadLetter, Image, Page, Restoration
 from pipeline.failures import NotRestorableError, Outcome
 
@@ -28,7 +29,7 @@ class RestoreSettings:
     """How images are restored.
 
     Attributes:
-        model: model folder on this machine.
+        model: as in `models.folder_of`.
         digest: that the model's contract must have.
         strength: 0..1; how much of the model's change is applied.
         keep_above_quality: quality factor from which an image is already good, 1..101; 101 restores everything.
@@ -47,7 +48,10 @@ class RestoreSettings:
     def load(self) -> Restorer:
         """Loads the model in this process."""
         return Restorer.load(
-            self.model, expected_digest=self.digest, threads=self.threads, accelerated=self.accelerated
+            models.folder_of(self.model, self.digest),
+            expected_digest=self.digest,
+            threads=self.threads,
+            accelerated=self.accelerated,
         )
 
 
