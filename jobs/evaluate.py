@@ -165,24 +165,24 @@ def _methods(config: EvaluateConfig, wanted: Sequence[Condition]) -> dict[str, l
     for name in config.baseline:
         if name not in known:
             raise UsageError(f"--baseline must be one of {', '.join(sorted(known))} for {config.task}, got {name}")
-    models: list[tuple[evaluation.Model, int]] = []
+    measured: list[tuple[evaluation.Model, int]] = []
     for folder in [] if config.model == ("none",) else config.model or (models.BUILT_IN,):
         try:
             restorer = Restorer.load(models.folder_of(folder))
         except contract.ModelError as error:
             raise UsageError(f"--model: {error}") from error
         label = restorer.contract.name
-        if label in {model.name for model, _ in models}:
+        if label in {model.name for model, _ in measured}:
             label = folder
-        models.append((evaluation.Model(label, restorer), restorer.contract.scale))
+        measured.append((evaluation.Model(label, restorer), restorer.contract.scale))
     methods: dict[str, list[Method]] = {}
     for task in tasks.values():
         first, *others = task.baselines
         methods[task.name] = [
             evaluation.Baseline(name) for name in (first, *others) if name in (first, *config.baseline)
         ]
-        fitting = [model for model, scale in models if scale == task.scale]
-        if models and not fitting:
+        fitting = [model for model, scale in measured if scale == task.scale]
+        if measured and not fitting:
             raise UsageError(f"--task {task.name} needs a model that gives {task.scale} times the size, got none")
         methods[task.name] += fitting
     return methods
