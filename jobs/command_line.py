@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("jobs.verify", "hold the receipts of an output against its objects"),
     "template": ("jobs.template", "write the template from which Dataflow launches jobs"),
     "launch": ("jobs.launch", "start a restore job on Dataflow"),
+    "schedule": ("jobs.schedule", "start one every night"),
     "why": ("jobs.why", "tell what was done with one image and why"),
 }
 """Each command: the module whose `main(argv) -> int` it calls, and its line in the help."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from jobs import schedule
 from jobs.command_line import COMMANDS, ExitCode
 from model import restorer
 from pipeline import explaining, failures, judging, options, restoring
@@ -102,6 +103,9 @@ def check_command(command: Command) -> None:
         return
     assert name in COMMANDS, f"{name} is no command"
     module = importlib.import_module(COMMANDS[name][0])
+    if name == "schedule":
+        check_schedule(arguments, whole=command.whole)
+        return
     config: Any = options.RestoreConfig if name == "restore" else configs_of(module, name)
     parser = FlagParser(config, prog=f"relume {name}", usage="", description="")
     if "--help" in arguments or "--" in arguments:
@@ -124,6 +128,17 @@ def check_command(command: Command) -> None:
             one.check(values[one.name])
 
 
+def check_schedule(arguments: list[str], *, whole: bool) -> None:
+    """Parses a command whose flags hang on its first word; within a line the flags may be left out."""
+    action, *others = arguments or ["create"]
+    assert action in schedule.CONFIGS, f"{action} is no action of relume schedule"
+    if whole and "--help" not in others:
+        schedule.parse(arguments)
+    elif "--help" not in others:
+        _, rest = schedule.parser_of(action).values_of(others)
+        assert rest == [], f"relume schedule {action} got {rest}"
+
+
 @pytest.mark.parametrize("command", every_command(), ids=lambda command: command.place)
 def test_every_command_that_a_page_names_is_one_that_can_be_typed(command: Command) -> None:
     check_command(command)
@@ -138,6 +153,9 @@ def test_every_command_that_a_page_names_is_one_that_can_be_typed(command: Comma
         "relume mend --input a",
         "relume verify --output a --slow",
         "relume why --output a",
+        "relume schedule stop --project some-project --region europe-west4",
+        "relume schedule show --project some-project --region europe-west4 --cron '0 2 * * *'",
+        "relume schedule show --project some-project",
         "make demo && .venv/bin/relume report --outptu a",
     ],
 )
@@ -151,7 +169,7 @@ def test_a_command_that_cannot_be_typed_is_found(line: str) -> None:
 def test_the_pages_name_every_command_of_the_pipeline() -> None:
     named = {command.words[0] for command in every_command() if command.whole}
 
-    assert named >= {"restore", "report", "verify", "why"}
+    assert named >= {"restore", "report", "verify", "why", "launch", "schedule"}
 
 
 def section(page: str, heading: str) -> str:

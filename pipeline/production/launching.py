@@ -352,7 +352,7 @@ def check_free(launch: LaunchConfig) -> None:
         name=launch.job_name,
         filter=dataflow.ListJobsRequest.Filter.ACTIVE,
     )
-    for found in _client(dataflow.JobsV1Beta3Client, launch).list_jobs(request=request):
+    for found in client_of(dataflow.JobsV1Beta3Client, launch.dataflow_endpoint).list_jobs(request=request):
         if found.name == launch.job_name:
             job = Job(found.id, launch.project, launch.region)
             raise AlreadyRunningError(
@@ -378,7 +378,8 @@ def submit(launch: LaunchConfig, body: Mapping[str, Any]) -> Job:
     request = dataflow.LaunchFlexTemplateRequest(project_id=launch.project, location=launch.region)
     json_format.ParseDict(dict(body), dataflow.LaunchFlexTemplateRequest.pb(request))
     try:
-        answer = _client(dataflow.FlexTemplatesServiceClient, launch).launch_flex_template(request=request)
+        client = client_of(dataflow.FlexTemplatesServiceClient, launch.dataflow_endpoint)
+        answer = client.launch_flex_template(request=request)
     except exceptions.Conflict as error:
         raise AlreadyRunningError(f"--job_name {launch.job_name}: {error.message}") from error
     return Job(answer.job.id, launch.project, launch.region)
@@ -395,7 +396,7 @@ def states(launch: LaunchConfig, job: Job, pause: Any) -> Iterator[str]:
     from google.api_core import retry
     from google.cloud import dataflow_v1beta3 as dataflow
 
-    client = _client(dataflow.JobsV1Beta3Client, launch)
+    client = client_of(dataflow.JobsV1Beta3Client, launch.dataflow_endpoint)
     request = dataflow.GetJobRequest(project_id=job.project, location=job.region, job_id=job.id)
     state = ""
     while state not in ENDED:
@@ -412,7 +413,7 @@ def errors_of(launch: LaunchConfig, job: Job) -> list[str]:
     """What Dataflow says went wrong with a job, the oldest first."""
     from google.cloud import dataflow_v1beta3 as dataflow
 
-    client = _client(dataflow.MessagesV1Beta3Client, launch)
+    client = client_of(dataflow.MessagesV1Beta3Client, launch.dataflow_endpoint)
     request = dataflow.ListJobMessagesRequest(
         project_id=job.project,
         location=job.region,
@@ -422,15 +423,19 @@ def errors_of(launch: LaunchConfig, job: Job) -> list[str]:
     return [one.message_text for one in client.list_job_messages(request=request)]
 
 
-def _client(kind: Any, launch: LaunchConfig) -> Any:
-    """Opens a client of the API; without credentials where the address is plain HTTP, which no real one is."""
+def client_of(kind: Any, endpoint: str) -> Any:
+    """Opens a client of one of Google's APIs.
+
+    Args:
+        kind: class of the client.
+        endpoint: address of the API; plain HTTP, which no real one is, is asked without credentials.
+    """
     from google.auth.credentials import AnonymousCredentials
 
-    plain = _is_plain(launch.dataflow_endpoint)
     return kind(
         transport="rest",
-        client_options={"api_endpoint": launch.dataflow_endpoint.rstrip("/")},
-        **({"credentials": AnonymousCredentials()} if plain else {}),
+        client_options={"api_endpoint": endpoint.rstrip("/")},
+        **({"credentials": AnonymousCredentials()} if _is_plain(endpoint) else {}),
     )
 
 

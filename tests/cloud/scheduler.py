@@ -67,6 +67,11 @@ class SchedulerTwin(RestTwin):
         with self.lock:
             return {name: plain(job) for name, job in self._jobs.items()}
 
+    def comes_next(self, name: str, at: datetime.datetime) -> None:
+        """Sets what the service says of a job's next time, which it would count from its schedule."""
+        with self.lock:
+            json_format.ParseDict(stamp(at), v1.Job.pb(self._jobs[name]).schedule_time)
+
     @rest("POST", PLACE)
     def create_job(self, call: Call, project: str, region: str) -> Answer:
         job = read(call, v1.Job)
