@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from keras import ops
 
-CHROMA_WEIGHT = 0.5
-"""Weight of each chroma plane against luma: the eye and the published figures judge luma first."""
+_EFFECT = math.log2(8) / math.log2(321)
+"""Weight of the blocking effect in PSNR-B of the pictures of BSDS500, whose short side is 321 pixels."""
 
 _FLOOR = 2.0
 """Root mean square error in grey levels below which a patch counts as hardly harmed."""
 
 
-def restoration_loss(restored: Any, degraded: Any, pristine: Any, *, squared: bool) -> Any:
+def restoration_loss(restored: Any, degraded: Any, pristine: Any, *, squared: bool, blocking: float = 0.0) -> Any:
     """The error that is left, relative to the error that was there.
 
     The mean of PSNR over images is what is reported, and it counts a decibel on a good image as much as one on a bad
@@ -22,14 +23,40 @@ def restoration_loss(restored: Any, degraded: Any, pristine: Any, *, squared: bo
     Args:
         restored, degraded, pristine: `(batch, rows, cols, 3)` float32 YCbCr in grey levels.
         squared: mean squared error (what PSNR measures) instead of Charbonnier's robust error (arXiv 1701.03077).
+        blocking: weight of the blocking effect of luma, which counts beside the squared error as PSNR-B counts it at 1.
 
     Returns:
         `(batch,)` float32; 1 is about the error of a patch left as it was.
     """
-    weights = ops.convert_to_tensor([1.0, CHROMA_WEIGHT, CHROMA_WEIGHT], "float32")
-    before = ops.mean(weights * ops.square(degraded - pristine), axis=(1, 2, 3))
+    before = ops.mean(ops.square(degraded - pristine), axis=(1, 2, 3))
     scale = before + _FLOOR**2
     difference = ops.square(restored - pristine)
     if squared:
-        return ops.mean(weights * difference, axis=(1, 2, 3)) / scale
-    return ops.mean(weights * ops.sqrt(difference + 0.1), axis=(1, 2, 3)) / ops.sqrt(scale)
+        left = ops.mean(difference, axis=(1, 2, 3)) / scale
+    else:
+        left = ops.mean(ops.sqrt(difference + 0.1), axis=(1, 2, 3)) / ops.sqrt(scale)
+    if blocking:
+        # A third, as the mean above is over three planes.
+        left += blocking * _EFFECT / 3 * blocking_effect(restored[..., 0]) / scale
+    return left
+
+
+def blocking_effect(luma: Any) -> Any:
+    """How far the mean squared step over the edges of JPEG blocks is above that elsewhere, or 0.
+
+    What `metrics.psnr_b` weighs and adds to the squared error (Yim and Bovik, IEEE Trans. Image Processing 20(1), 2011).
+
+    Args:
+        luma: `(batch, rows, cols)` float32, rows and cols multiples of 8 and at least 16, the grid at (0, 0).
+
+    Returns:
+        `(batch,)` float32.
+    """
+    rows, cols = luma.shape[1:]
+    down = ops.square(luma[:, 1:] - luma[:, :-1])
+    across = ops.square(luma[:, :, 1:] - luma[:, :, :-1])
+    on = ops.sum(down[:, 7::8], axis=(1, 2)) + ops.sum(across[:, :, 7::8], axis=(1, 2))
+    off = ops.sum(down, axis=(1, 2)) + ops.sum(across, axis=(1, 2)) - on
+    edges = (rows // 8 - 1) * cols + (cols // 8 - 1) * rows
+    others = (rows - 1) * cols + (cols - 1) * rows - edges
+    return ops.relu(on / edges - off / others)

@@ -103,12 +103,14 @@ class Phase:
         patch: side of a patch in pixels, a multiple of 8.
         batch: patches a step.
         squared: mean squared error, what PSNR measures, instead of Charbonnier's.
+        blocking: weight of the blocking effect in the loss; 1 counts it as PSNR-B does.
     """
 
     until: float
     patch: int
     batch: int
     squared: bool
+    blocking: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,14 +184,14 @@ class RestorationTask(keras.Model):
 
     Args:
         network: whose weights are trained.
-        squared: see `Phase`.
+        phase: of the run; says what the loss is.
     """
 
-    def __init__(self, network: DeconvNet, *, squared: bool) -> None:
+    def __init__(self, network: DeconvNet, phase: Phase) -> None:
         # Pixels stay float32 up to the first layer; the layers cast for themselves.
         super().__init__(dtype="float32")
         self.network = network
-        self._squared = squared
+        self._phase = phase
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
@@ -213,7 +215,9 @@ class RestorationTask(keras.Model):
         training: bool = True,
     ) -> Any:
         pristine = jpeg.to_ycc(x["pristine"])
-        restoration = losses.restoration_loss(y_pred["restored"], y_pred["ycc"], pristine, squared=self._squared)
+        restoration = losses.restoration_loss(
+            y_pred["restored"], y_pred["ycc"], pristine, squared=self._phase.squared, blocking=self._phase.blocking
+        )
         kinds = len(deconvnet.CLASSES)
         truth = x["truth"]
         wrong_class = keras.losses.categorical_crossentropy(truth[:, :kinds], y_pred["classes"], from_logits=True)
@@ -328,16 +332,16 @@ class Run:
 
     def _train(self, report: Callable[[Progress], None], stop: float) -> bool:
         task: RestorationTask | None = None
-        squared: bool | None = None
+        current: Phase | None = None
         pace = 0.0
         while self.step < self.recipe.steps:
             left = stop - time.monotonic()
             if left <= 0:
                 return False
             phase, end = self.recipe.phase_at(self.step)
-            if task is None or phase.squared != squared:
-                squared = phase.squared
-                task = RestorationTask(self.network, squared=squared)
+            if task is None or phase != current:
+                current = phase
+                task = RestorationTask(self.network, phase)
                 task.compile(optimizer=self.optimizer, jit_compile=keras.backend.backend() == "jax")
             # How many steps lie between two checkpoints follows the clock; a step's work does not know of it.
             steps = max(1, int(min(self._checkpoint_seconds, left) / pace)) if pace else _FIRST_STEPS
