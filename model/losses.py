@@ -44,7 +44,7 @@ def restoration_loss(restored: Any, degraded: Any, pristine: Any, *, squared: bo
 def blocking_effect(luma: Any) -> Any:
     """How far the mean squared step over the edges of JPEG blocks is above that elsewhere, or 0.
 
-    What `metrics.psnr_b` weighs and adds to the squared error (Yim and Bovik, IEEE Trans. Image Processing 20(1), 2011).
+    What `metrics.psnr_b` weighs and adds to the squared error (Yim and Bovik, IEEE Trans. Image Processing 20, 2011).
 
     Args:
         luma: `(batch, rows, cols)` float32, rows and cols multiples of 8 and at least 16, the grid at (0, 0).
