@@ -142,6 +142,17 @@ def test_dependencies_are_installed_by_hash_from_the_lock_of_the_device(device: 
     assert all((ROOT / name).is_file() for name in copied)
 
 
+def test_the_image_is_installed_by_the_very_steps_of_make_setup(stages: dict[str, Stage]) -> None:
+    # Which .ci/run takes in an empty environment, so that they are known to go through.
+    makefile = (ROOT / "Makefile").read_text().replace("$(PIP)", "pip").replace("--quiet ", "")
+    made = re.findall(r"^\tpip (install --require-hashes .*)$", makefile, re.MULTILINE)[:2]
+    dependencies, package = (text.replace("${DEVICE}", "cpu") for text in stages["build"].all_of("RUN"))
+
+    assert re.findall(r"pip (install .*?)(?: &&|$)", dependencies) == made
+    assert "\tpip install --no-deps --no-build-isolation -e .\n" in makefile
+    assert package == "pip install --no-deps --no-build-isolation . && pip check"
+
+
 def test_the_lock_holds_everything_that_its_packages_ask_for() -> None:
     # With hashes pip installs only what is locked, and stops at the first package that wants something else. All that
     # is locked is installed where the tests run, so what each asks for is known without an index.

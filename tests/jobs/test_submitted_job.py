@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from apache_beam.portability.common_urns import resource_hints
 from apache_beam.runners.portability.fn_api_runner import translations
-from google.cloud import dataflow_v1beta3 as v1b3
 from PIL import Image as PilImage
 
-from jobs import restore, template
+from jobs import launch, restore, template, verify
+from pipeline.production.profiles import PROFILES
 from tests.cloud.dataflow import REGION, DataflowJob, DataflowTwin
 from tests.cloud.gcs import GcsTwin
 from tests.cloud.running import run_submitted
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "europe-docker.pkg.dev/twin/images/relume:0.1.0"
-PLACES = {"input": "gs://photos/a", "output": "gs://restored/a", "run_id": "night1"}
+FLAGS = ["--input=gs://photos/a", "--output=gs://restored/a", "--run_id=night1"]
 STEPS = ("InTime", "Read", "Large", "Decode", "Restore", "Encode", "Judge", "Write", "WriteKept")
 
 
@@ -89,7 +89,7 @@ def test_a_job_that_is_submitted_directly_asks_for_its_workers_where_dataflow_lo
         *dataflow.beam_flags(),
     ]
 
-    code = restore.main([*(f"--{name}={value}" for name, value in PLACES.items()), *hints, *beam_flags])
+    code = restore.main([*FLAGS, *hints, *beam_flags])
 
     assert code == 0, capsys.readouterr().err
     (job,) = dataflow.jobs
@@ -131,15 +131,10 @@ def test_a_job_that_is_submitted_directly_asks_for_its_workers_where_dataflow_lo
 def test_a_launched_template_becomes_a_job_whose_workers_restore_into_the_bucket(
     photos: GcsTwin, dataflow: DataflowTwin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert template.main(["--output", "gs://jobs/relume.json", "--image", IMAGE, "--profile", "l4"]) == 0
-    client = v1b3.FlexTemplatesServiceClient(transport="rest", client_options={"api_endpoint": dataflow.url})
-    wanted = {
-        "job_name": "nightly",
-        "container_spec_gcs_path": "gs://jobs/relume.json",
-        "parameters": PLACES,
-        "environment": {"additional_user_labels": {"team": "archive"}, "staging_location": "gs://jobs/staging"},
-    }
-    client.launch_flex_template({"project_id": "twin", "location": REGION, "launch_parameter": wanted})
+    assert template.main(["--output", "gs://jobs/relume.json", "--image", IMAGE]) == 0
+    wanted = ["--template=gs://jobs/relume.json", "--profile=cpu", "--labels=team=archive", "--job_name=nightly"]
+    place = ["--project=some-project", f"--region={REGION}", f"--dataflow_endpoint={dataflow.url}"]
+    assert launch.main([*wanted, *place, "--temp_location=gs://jobs/temp", *FLAGS]) == 0
     (job,) = dataflow.jobs
 
     # The launcher: the main program of the image, with the arguments that the service makes, and none of ours.
@@ -147,18 +142,13 @@ def test_a_launched_template_becomes_a_job_whose_workers_restore_into_the_bucket
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     dataflow.finish_launch(job)
 
-    assert said == {"run": "night1", "template": f"gs://jobs/staging/template_launches/{job.id}/job_object", "exit": 0}
+    assert said["template"] == f"gs://jobs/temp/staging/template_launches/{job.id}/job_object"
     assert job.state == "QUEUED"
     assert job.json["labels"] == {"relume-version": "0-1-0", "team": "archive"}
-    assert (
-        "worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver:5xx" in job.json["environment"]["experiments"]
-    )
     pool = pool_of(job)
-    assert (pool["kind"], pool["machineType"], pool["workerHarnessContainerImage"]) == (
-        "harness",
-        "g2-standard-4",
-        IMAGE,
-    )
+    assert (pool["kind"], pool["workerHarnessContainerImage"]) == ("harness", IMAGE)
+    assert pool["machineType"] == PROFILES["cpu"].machine_type
+    assert "worker_accelerator" not in json.dumps(job.json["environment"])
     assert photos.names("restored") == [
         "a/_relume/lease/00000001.json",
         "a/_relume/recipe.json",
@@ -183,3 +173,4 @@ def test_a_launched_template_becomes_a_job_whose_workers_restore_into_the_bucket
     tables = [re.sub(r"-\d+-of-\d+", "", name.rpartition("/")[2]) for name in written if "/runs/night1/" in name]
     assert tables == ["failures.jsonl", "images.parquet", "plan.json", "report.html", "summary.json"]
     assert all(len(photos.generations("restored", name)) == 1 for name in written)
+    assert verify.main(["--output", "gs://restored/a"]) == 0
