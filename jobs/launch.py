@@ -15,7 +15,7 @@ from pipeline import flags
 from pipeline.flags import FlagParser
 from pipeline.options import RestoreConfig
 from pipeline.production import launching, preflight, template
-from pipeline.production.launching import LaunchConfig
+from pipeline.production.launching import Launch, LaunchConfig
 
 CONFIGS = (LaunchConfig, RestoreConfig)
 """The classes whose fields are the flags."""
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_job("launch", _launch, argv)
 
 
-def parse(argv: Sequence[str]) -> tuple[LaunchConfig, RestoreConfig]:
+def parse(argv: Sequence[str]) -> Launch:
     """Reads the command line of a launch.
 
     Raises:
@@ -53,90 +53,88 @@ def parse(argv: Sequence[str]) -> tuple[LaunchConfig, RestoreConfig]:
     """
     parser = FlagParser(CONFIGS, prog="relume launch", usage=_USAGE, description=_DESCRIPTION, epilog=_EPILOG)
     for_launch, for_job = flags.values_of_each(CONFIGS, parser, argv)
-    launch = LaunchConfig(**for_launch)
-    config = RestoreConfig(**launching.for_workers(for_job, launch))
-    preflight.check_flags(launch, config)
-    return launch, config
+    launch = launching.on_workers(for_job, LaunchConfig(**for_launch))
+    preflight.check_flags(launch)
+    return launch
 
 
 def _launch(argv: list[str]) -> int:
-    launch, asked = parse(argv)
     try:
-        return _start(launch, asked)
+        return _start(parse(argv))
     except launching.AlreadyRunningError as error:
         _say(str(error))
         return ExitCode.BUSY
 
 
-def _start(launch: LaunchConfig, asked: RestoreConfig) -> int:
+def _start(asked: Launch) -> int:
     # What is launched is the job itself; that this is a dry run is for this command to know.
-    config = dataclasses.replace(asked, dry_run=False)
-    by_template = launch.via == launching.TEMPLATE
+    launch = dataclasses.replace(asked, job=dataclasses.replace(asked.job, dry_run=False))
+    by_template = launch.how.via == launching.TEMPLATE
     if by_template:
-        request: Any = _request(launch, config)
+        request: Any = _request(launch)
     else:
         request = launching.beam_flags(launch)
-        options = restore.beam_options(config, request)
-    if not asked.dry_run:
-        launching.check_free(launch)
-    far = preflight.far_away(preflight.locations(launch, config), launch.region)
-    prepared = restore.prepare(config)
+        options = restore.beam_options(launch.job, request)
+    if not asked.job.dry_run:
+        launching.check_free(launch.how)
+    far = preflight.far_away(preflight.locations(launch), launch.how.region)
+    prepared = restore.prepare(launch.job)
     for line in far:
         _say(f"warning: {line}")
     _say_plan(launch, prepared.found)
-    if asked.dry_run:
+    if asked.job.dry_run:
         print(json.dumps({"request": request, "exit": int(ExitCode.DONE)}))
         return ExitCode.DONE
-    job = launching.submit(launch, request) if by_template else _submit(launch, prepared, options)
+    job = launching.submit(launch.how, request) if by_template else _submit(launch.how, prepared, options)
     _say(f"Dataflow has taken job {job.id}: {job.console}")
-    if launch.wait:
-        return _wait(launch, config, job)
-    print(json.dumps({"run": config.run_id, "job": job.id, "console": job.console, "exit": int(ExitCode.DONE)}))
+    if launch.how.wait:
+        return _wait(launch, job)
+    print(json.dumps({"run": launch.job.run_id, "job": job.id, "console": job.console, "exit": int(ExitCode.DONE)}))
     return ExitCode.DONE
 
 
-def _request(launch: LaunchConfig, config: RestoreConfig) -> dict[str, Any]:
-    found = template.read(launch.template or "")
-    preflight.check_template(found, launch, config)
-    return launching.launch_body(launch, config, found.image)
+def _request(launch: Launch) -> dict[str, Any]:
+    found = template.read(launch.how.template or "")
+    preflight.check_template(found, launch)
+    return launching.launch_body(launch, found.image)
 
 
-def _submit(launch: LaunchConfig, prepared: restore.Prepared, options: Any) -> launching.Job:
+def _submit(how: LaunchConfig, prepared: restore.Prepared, options: Any) -> launching.Job:
     from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
 
     try:
         result = restore.start(prepared, options)
     except DataflowJobAlreadyExistsError as error:
-        raise launching.AlreadyRunningError(f"--job_name {launch.job_name}: {error}") from error
-    return launching.Job(result.job_id(), launch.project, launch.region)
+        raise launching.AlreadyRunningError(f"--job_name {how.job_name}: {error}") from error
+    return launching.Job(result.job_id(), how.project, how.region)
 
 
-def _say_plan(launch: LaunchConfig, found: Any) -> None:
+def _say_plan(launch: Launch, found: Any) -> None:
     _say(
         f"{found.listed} images: {found.pending} to do ({found.pending_bytes / 1e6:.1f} MB), {found.done} done before, "
         f"{found.unusable} with names that cannot be used"
     )
     gpu = f" with {launch.gpu}" if launch.gpu else ""
-    _say(f"up to {launch.max_num_workers} workers of {launch.machine}{gpu} in {launch.region}")
+    _say(f"up to {launch.how.max_num_workers} workers of {launch.machine}{gpu} in {launch.how.region}")
 
 
-def _wait(launch: LaunchConfig, config: RestoreConfig, job: launching.Job) -> int:
+def _wait(launch: Launch, job: launching.Job) -> int:
     """Follows a job to its end, and says how the run ended: by its summary, where there is one."""
     pause = threading.Event()
     state = ""
     try:
-        for state in launching.states(launch, job, lambda: pause.wait(launch.poll_seconds)):
+        for state in launching.states(launch.how, job, lambda: pause.wait(launch.how.poll_seconds)):
             _say(f"job {job.id} is {state.lower().replace('_', ' ')}")
     except KeyboardInterrupt:
         _say(f"no longer looking; job {job.id} goes on: {job.console}")
         return ExitCode.INTERRUPTED
-    line: dict[str, Any] = {"run": config.run_id, "job": job.id, "state": state}
+    line: dict[str, Any] = {"run": launch.job.run_id, "job": job.id, "state": state}
     code = ExitCode.FATAL
     if state == "DONE":
-        code, counts = _conclude(config)
+        code, counts = _conclude(launch.job)
         line |= counts
     else:
-        for text in launching.errors_of(launch, job)[-1:]:
+        for text in launching.errors_of(launch.how, job)[-1:]:
             _say(f"job {job.id}: {text}")
     print(json.dumps({**line, "exit": int(code)}))
     return code

@@ -14,7 +14,7 @@ from pipeline import flags
 from pipeline.flags import FlagParser, UsageError, nearest
 from pipeline.options import RestoreConfig
 from pipeline.production import launching, preflight, scheduling, template
-from pipeline.production.launching import LaunchConfig
+from pipeline.production.launching import Launch, LaunchConfig
 from pipeline.production.scheduling import PlaceConfig, ScheduleConfig, Scheduled, Schedules, WhenConfig
 
 CREATE, SHOW, DELETE = "create", "show", "delete"
@@ -86,7 +86,7 @@ def parser_of(action: str) -> FlagParser:
 
 
 def parse(argv: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
-    """Reads the command line: the action, and its configs in the order of `CONFIGS`.
+    """Reads the command line: the action, and its configs in the order of `CONFIGS`, the last two as one `Launch`.
 
     Raises:
         UsageError: one line, if the action or a flag is unknown, missing, has a value that is not allowed, or
@@ -101,17 +101,15 @@ def parse(argv: Sequence[str]) -> tuple[str, tuple[Any, ...]]:
     if action != CREATE:
         return action, tuple(config(**one) for config, one in zip(CONFIGS[action], values, strict=True))
     for_when, for_schedule, for_launch, for_job = values
-    launch = LaunchConfig(**for_launch)
+    how = LaunchConfig(**for_launch)
     for name, why in (("run_id", "each night has its own"), ("wait", "nobody is there to wait")):
         if name in for_job or for_launch.get(name):
             raise UsageError(f"--{name} must be left out of a schedule: {why}")
-    if launch.via != launching.TEMPLATE:
-        raise UsageError(
-            f"--via must be {launching.TEMPLATE} in a schedule: this machine will be off, got {launch.via}"
-        )
-    config = RestoreConfig(**launching.for_workers(for_job, launch))
-    preflight.check_flags(launch, config)
-    return action, (WhenConfig(**for_when), ScheduleConfig(**for_schedule), launch, config)
+    if how.via != launching.TEMPLATE:
+        raise UsageError(f"--via must be {launching.TEMPLATE} in a schedule: this machine will be off, got {how.via}")
+    launch = launching.on_workers(for_job, how)
+    preflight.check_flags(launch)
+    return action, (WhenConfig(**for_when), ScheduleConfig(**for_schedule), launch)
 
 
 def _schedule(argv: list[str]) -> int:
@@ -132,22 +130,24 @@ def _schedule(argv: list[str]) -> int:
     return ExitCode.DONE
 
 
-def _create(when: WhenConfig, schedule: ScheduleConfig, launch: LaunchConfig, asked: RestoreConfig) -> int:
-    found = template.read(launch.template or "")
-    preflight.check_template(found, launch, asked)
-    far = preflight.far_away(preflight.locations(launch, asked), launch.region)
+def _create(when: WhenConfig, schedule: ScheduleConfig, launch: Launch) -> int:
+    how, asked = launch.how, launch.job
+    found = template.read(how.template or "")
+    preflight.check_template(found, launch)
+    far = preflight.far_away(preflight.locations(launch), how.region)
     # As a dry run: that a run is at work now says nothing of the nights to come.
     survey = restore.prepare(dataclasses.replace(asked, dry_run=True)).found
     for line in far:
         print(f"relume schedule: warning: {line}", file=sys.stderr)
     print(f"relume schedule: {survey.pending} of {survey.listed} images are to do now", file=sys.stderr)
-    job = scheduling.job_of(when, launch, dataclasses.replace(asked, dry_run=False), found.image)
+    nightly = dataclasses.replace(launch, job=dataclasses.replace(asked, dry_run=False))
+    job = scheduling.job_of(when, nightly, found.image)
     if asked.dry_run:
         print(json.dumps({"schedule": schedule.schedule, "job": job, "exit": int(ExitCode.DONE)}))
         return ExitCode.DONE
-    schedules = _schedules(launch, schedule)
-    how = schedules.put(schedule.schedule, job, update=when.update)
-    print(f"relume schedule: {schedule.schedule} is {how}", file=sys.stderr)
+    schedules = _schedules(how, schedule)
+    done = schedules.put(schedule.schedule, job, update=when.update)
+    print(f"relume schedule: {schedule.schedule} is {done}", file=sys.stderr)
     _show(schedules.read(schedule.schedule))
     return ExitCode.DONE
 

@@ -330,8 +330,18 @@ def parse_flags(config: type[Config], parser: FlagParser, arguments: Sequence[st
     Raises:
         UsageError: if a flag is unknown, missing, lacks its value, or has one that is not allowed.
     """
-    (values,) = values_of_each((config,), parser, arguments)
-    return config(**values)
+    (parsed,) = parse_several((config,), parser, arguments)
+    return parsed
+
+
+def parse_several(configs: Sequence[type], parser: FlagParser, arguments: Sequence[str]) -> tuple[Any, ...]:
+    """Reads a command line that holds flags of several configs and nothing else; each config is made of its own.
+
+    Raises:
+        UsageError: as `parse_flags`.
+    """
+    values = values_of_each(configs, parser, arguments)
+    return tuple(config(**own) for config, own in zip(configs, values, strict=True))
 
 
 def values_of_each(configs: Sequence[type], parser: FlagParser, arguments: Sequence[str]) -> tuple[dict[str, Any], ...]:

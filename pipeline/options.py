@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from pipeline import flags
 from pipeline.flags import FlagParser, UsageError, option
+from pipeline.production.profiles import PROFILES
 
 FORMATS = ("same", "png", "webp-lossless", "tiff")
 
@@ -174,6 +175,12 @@ class RestoreConfig:
         group="How to run",
         default=None,
         low=0,
+    )
+    profile: str | None = option(
+        "The kind of worker that is paid for, and that a launch on Dataflow asks for (there cpu without it).",
+        group="What it may cost",
+        default=None,
+        choices=tuple(PROFILES),
     )
     replace: bool = option(
         "Makes an output of another model or other settings again: each of its images is replaced if its receipt "

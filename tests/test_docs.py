@@ -123,6 +123,8 @@ def check_command(command: Command) -> None:
         assert len(rest) == expected, f"relume {name} got {rest}"
     if command.whole:
         parser.require(values)
+        if name == "launch":
+            module.parse(arguments)  # what contradicts each other
     for one in parser.options:
         if one.name in values:
             one.check(values[one.name])

@@ -12,9 +12,12 @@ from pipeline import flags
 from pipeline.flags import UsageError, option
 from pipeline.options import RestoreConfig
 from pipeline.production import template
-from pipeline.production.profiles import PROFILES, Profile, profile_of
+from pipeline.production.profiles import Profile, profile_of
 
 TEMPLATE, DIRECT = "template", "direct"
+
+DEFAULT_PROFILE = "cpu"
+"""The workers of a launch that asks for no others."""
 
 ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
 """The states that a job stays in."""
@@ -38,7 +41,7 @@ class LaunchConfig:
     """What a launch is told beside the job itself, whose flags are `RestoreConfig`'s. Beam's names, where it has one.
 
     Raises:
-        UsageError: from the constructor, where a value is not allowed. What contradicts each other is `preflight`'s.
+        UsageError: from the constructor, where a value is not allowed. What contradicts each other, `preflight` finds.
     """
 
     project: str = option("The project that runs the job and pays for it.", group=_WHERE, metavar="ID")
@@ -76,12 +79,6 @@ class LaunchConfig:
     )
     labels: tuple[str, ...] = option(
         "A label of the job, KEY=VALUE; may be given more than once.", group=_WHERE, default=(), metavar="KEY=VALUE"
-    )
-    profile: str = option(
-        "Kind of worker: machine, GPU, threads and pixels of a batch.",
-        group=_WORKERS,
-        default="cpu",
-        choices=tuple(PROFILES),
     )
     machine_type: str | None = option(
         "Another machine.", group=_WORKERS, default=None, default_text="the profile's", metavar="TYPE"
@@ -182,32 +179,45 @@ class LaunchConfig:
                 )
 
     @property
-    def workers(self) -> Profile:
-        """The profile, with what was asked for in place of its own machine, GPU and disk."""
-        return profile_of(self.profile)
-
-    @property
-    def machine(self) -> str:
-        """The machine type that the workers get."""
-        return self.machine_type or self.workers.machine_type
-
-    @property
-    def gpu(self) -> str | None:
-        """The accelerator that every worker gets, as Dataflow spells it, or None."""
-        return self.accelerator or self.workers.accelerator
-
-    @property
-    def disk(self) -> int:
-        """GB of a worker's disk."""
-        return self.disk_size_gb or self.workers.disk_gb
-
-    @property
     def all_labels(self) -> dict[str, str]:
         """The job's labels; one of them names the version."""
         given = (label.partition("=") for label in self.labels)
         return {key: value for key, _, value in given} | {
             template.VERSION_LABEL: template.version_label(pipeline.__version__)
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """A launch as a whole.
+
+    Attributes:
+        how: where and on which workers.
+        job: what is launched.
+    """
+
+    how: LaunchConfig
+    job: RestoreConfig
+
+    @property
+    def workers(self) -> Profile:
+        """The profile, with what was asked for in place of its own machine, GPU and disk."""
+        return profile_of(self.job.profile or DEFAULT_PROFILE)
+
+    @property
+    def machine(self) -> str:
+        """The machine type that the workers get."""
+        return self.how.machine_type or self.workers.machine_type
+
+    @property
+    def gpu(self) -> str | None:
+        """The accelerator that every worker gets, as Dataflow spells it, or None."""
+        return self.how.accelerator or self.workers.accelerator
+
+    @property
+    def disk(self) -> int:
+        """GB of a worker's disk."""
+        return self.how.disk_size_gb or self.workers.disk_gb
 
 
 class AlreadyRunningError(Exception):
@@ -233,42 +243,45 @@ class Job:
         return f"https://console.cloud.google.com/dataflow/jobs/{self.region}/{self.id}?project={self.project}"
 
 
-def for_workers(values: Mapping[str, Any], launch: LaunchConfig) -> dict[str, Any]:
-    """What a restore job is told on these workers: what was given, and the profile's own for what was not.
+def on_workers(values: Mapping[str, Any], how: LaunchConfig) -> Launch:
+    """Puts a launch together: the job is told what its workers need, where nothing else was asked for.
 
     Args:
         values: of the flags of `RestoreConfig` that were given, by name.
-        launch: the launch.
+        how: the rest.
+
+    Raises:
+        UsageError: if a value is not allowed.
     """
-    workers = launch.workers
-    own = {
-        "batch_megapixels": float(workers.batch_megapixels),
-        "model_threads": max(1, workers.vcpus // workers.processes),
+    profile = profile_of(values.get("profile", DEFAULT_PROFILE))
+    own: dict[str, Any] = {
+        "profile": profile.name,
+        "batch_megapixels": float(profile.batch_megapixels),
+        "model_threads": max(1, profile.vcpus // profile.processes),
         # A GPU that is paid for and not found must not go unnoticed.
-        "require_gpu": launch.gpu is not None,
+        "require_gpu": bool(how.accelerator or profile.accelerator),
     }
-    return own | dict(values)
+    return Launch(how, RestoreConfig(**(own | dict(values))))
 
 
-def launch_body(launch: LaunchConfig, config: RestoreConfig, image: str) -> dict[str, Any]:
+def launch_body(launch: Launch, image: str) -> dict[str, Any]:
     """The request that launches a template, as the REST API has it; a scheduler can send the same.
 
     Args:
-        launch: how; its `template` must be there.
-        config: the restore job.
+        launch: its template must be there.
         image: the template's.
     """
     return {
         "launchParameter": {
-            "jobName": launch.job_name,
-            "containerSpecGcsPath": launch.template,
-            "parameters": template.parameters_of(config),
+            "jobName": launch.how.job_name,
+            "containerSpecGcsPath": launch.how.template,
+            "parameters": template.parameters_of(launch.job),
             "environment": environment_of(launch, image),
         }
     }
 
 
-def environment_of(launch: LaunchConfig, image: str) -> dict[str, Any]:
+def environment_of(launch: Launch, image: str) -> dict[str, Any]:
     """A launch as the environment of a Flex Template, in the REST API's words; what is not asked for is left out.
 
     A GPU stands among the experiments: here is no place for service options.
@@ -277,27 +290,27 @@ def environment_of(launch: LaunchConfig, image: str) -> dict[str, Any]:
         "sdkContainerImage": image,
         "machineType": launch.machine,
         "diskSizeGb": launch.disk,
-        "numWorkers": launch.num_workers,
-        "maxWorkers": launch.max_num_workers,
-        "additionalExperiments": [*template.experiments_of(launch.gpu), *launch.experiments],
+        "numWorkers": launch.how.num_workers,
+        "maxWorkers": launch.how.max_num_workers,
+        "additionalExperiments": [*template.experiments_of(launch.gpu), *launch.how.experiments],
         "additionalPipelineOptions": [
             *template.pipeline_options_of(launch.workers),
-            *(f"dataflow_service_options={one}" for one in launch.dataflow_service_options),
+            *(f"dataflow_service_options={one}" for one in launch.how.dataflow_service_options),
         ],
-        "additionalUserLabels": launch.all_labels,
-        "flexrsGoal": "FLEXRS_COST_OPTIMIZED" if launch.flexrs else None,
-        "tempLocation": launch.temp_location,
-        "stagingLocation": _staging(launch),
-        "serviceAccountEmail": launch.service_account_email,
-        "network": launch.network,
-        "subnetwork": launch.subnetwork,
-        "ipConfiguration": "WORKER_IP_PRIVATE" if launch.no_use_public_ips else None,
-        "kmsKeyName": launch.dataflow_kms_key,
+        "additionalUserLabels": launch.how.all_labels,
+        "flexrsGoal": "FLEXRS_COST_OPTIMIZED" if launch.how.flexrs else None,
+        "tempLocation": launch.how.temp_location,
+        "stagingLocation": _staging(launch.how),
+        "serviceAccountEmail": launch.how.service_account_email,
+        "network": launch.how.network,
+        "subnetwork": launch.how.subnetwork,
+        "ipConfiguration": "WORKER_IP_PRIVATE" if launch.how.no_use_public_ips else None,
+        "kmsKeyName": launch.how.dataflow_kms_key,
     }
     return {name: value for name, value in wanted.items() if value not in (None, [])}
 
 
-def beam_flags(launch: LaunchConfig) -> list[str]:
+def beam_flags(launch: Launch) -> list[str]:
     """A launch as Beam's flags, for a job that this machine submits; the run is not waited for.
 
     A GPU stands among the service options, where Dataflow looks for it.
@@ -305,40 +318,40 @@ def beam_flags(launch: LaunchConfig) -> list[str]:
     gpu = [] if launch.gpu is None else [f"worker_accelerator={launch.gpu}"]
     wanted: dict[str, Any] = {
         "runner": "DataflowRunner",
-        "project": launch.project,
-        "region": launch.region,
-        "job_name": launch.job_name,
-        "temp_location": launch.temp_location,
-        "staging_location": _staging(launch),
-        "sdk_container_image": launch.image,
+        "project": launch.how.project,
+        "region": launch.how.region,
+        "job_name": launch.how.job_name,
+        "temp_location": launch.how.temp_location,
+        "staging_location": _staging(launch.how),
+        "sdk_container_image": launch.how.image,
         "machine_type": launch.machine,
         "disk_size_gb": launch.disk,
-        "num_workers": launch.num_workers,
-        "max_num_workers": launch.max_num_workers,
+        "num_workers": launch.how.num_workers,
+        "max_num_workers": launch.how.max_num_workers,
         "number_of_worker_harness_threads": launch.workers.threads,
-        "flexrs_goal": "COST_OPTIMIZED" if launch.flexrs else None,
-        "service_account_email": launch.service_account_email,
-        "network": launch.network,
-        "subnetwork": launch.subnetwork,
-        "dataflow_kms_key": launch.dataflow_kms_key,
-        "dataflow_endpoint": launch.dataflow_endpoint,
+        "flexrs_goal": "COST_OPTIMIZED" if launch.how.flexrs else None,
+        "service_account_email": launch.how.service_account_email,
+        "network": launch.how.network,
+        "subnetwork": launch.how.subnetwork,
+        "dataflow_kms_key": launch.how.dataflow_kms_key,
+        "dataflow_endpoint": launch.how.dataflow_endpoint,
     }
     switches = {
-        "no_use_public_ips": launch.no_use_public_ips,
-        "no_auth": _is_plain(launch.dataflow_endpoint),
+        "no_use_public_ips": launch.how.no_use_public_ips,
+        "no_auth": _is_plain(launch.how.dataflow_endpoint),
         "no_save_main_session": True,
         "no_wait_until_finish": True,
     }
     return [
         *(f"--{name}={value}" for name, value in wanted.items() if value is not None),
-        *(f"--dataflow_service_options={one}" for one in [*gpu, *launch.dataflow_service_options]),
-        *(f"--experiments={one}" for one in launch.experiments),
-        *(f"--labels={key}={value}" for key, value in launch.all_labels.items()),
+        *(f"--dataflow_service_options={one}" for one in [*gpu, *launch.how.dataflow_service_options]),
+        *(f"--experiments={one}" for one in launch.how.experiments),
+        *(f"--labels={key}={value}" for key, value in launch.how.all_labels.items()),
         *(f"--{name}" for name, on in switches.items() if on),
     ]
 
 
-def check_free(launch: LaunchConfig) -> None:
+def check_free(how: LaunchConfig) -> None:
     """Makes sure that no job of the name runs in the region, before anything is written for a new one.
 
     Raises:
@@ -347,24 +360,22 @@ def check_free(launch: LaunchConfig) -> None:
     from google.cloud import dataflow_v1beta3 as dataflow
 
     request = dataflow.ListJobsRequest(
-        project_id=launch.project,
-        location=launch.region,
-        name=launch.job_name,
+        project_id=how.project,
+        location=how.region,
+        name=how.job_name,
         filter=dataflow.ListJobsRequest.Filter.ACTIVE,
     )
-    for found in client_of(dataflow.JobsV1Beta3Client, launch.dataflow_endpoint).list_jobs(request=request):
-        if found.name == launch.job_name:
-            job = Job(found.id, launch.project, launch.region)
-            raise AlreadyRunningError(
-                f"--job_name {launch.job_name}: job {job.id} of this name is running: {job.console}"
-            )
+    for found in client_of(dataflow.JobsV1Beta3Client, how.dataflow_endpoint).list_jobs(request=request):
+        if found.name == how.job_name:
+            job = Job(found.id, how.project, how.region)
+            raise AlreadyRunningError(f"--job_name {how.job_name}: job {job.id} of this name is running: {job.console}")
 
 
-def submit(launch: LaunchConfig, body: Mapping[str, Any]) -> Job:
+def submit(how: LaunchConfig, body: Mapping[str, Any]) -> Job:
     """Launches a template; the job is then queued, and nothing more is known of it.
 
     Args:
-        launch: where to.
+        how: where to.
         body: of `launch_body`.
 
     Raises:
@@ -375,28 +386,28 @@ def submit(launch: LaunchConfig, body: Mapping[str, Any]) -> Job:
     from google.cloud import dataflow_v1beta3 as dataflow
     from google.protobuf import json_format
 
-    request = dataflow.LaunchFlexTemplateRequest(project_id=launch.project, location=launch.region)
+    request = dataflow.LaunchFlexTemplateRequest(project_id=how.project, location=how.region)
     json_format.ParseDict(dict(body), dataflow.LaunchFlexTemplateRequest.pb(request))
     try:
-        client = client_of(dataflow.FlexTemplatesServiceClient, launch.dataflow_endpoint)
+        client = client_of(dataflow.FlexTemplatesServiceClient, how.dataflow_endpoint)
         answer = client.launch_flex_template(request=request)
     except exceptions.Conflict as error:
-        raise AlreadyRunningError(f"--job_name {launch.job_name}: {error.message}") from error
-    return Job(answer.job.id, launch.project, launch.region)
+        raise AlreadyRunningError(f"--job_name {how.job_name}: {error.message}") from error
+    return Job(answer.job.id, how.project, how.region)
 
 
-def states(launch: LaunchConfig, job: Job, pause: Any) -> Iterator[str]:
+def states(how: LaunchConfig, job: Job, pause: Any) -> Iterator[str]:
     """Looks at a job until it has ended: its state, such as `RUNNING`, each time that it is another one.
 
     Args:
-        launch: which API to ask.
+        how: which API to ask.
         job: which job.
         pause: waits; called between two looks.
     """
     from google.api_core import retry
     from google.cloud import dataflow_v1beta3 as dataflow
 
-    client = client_of(dataflow.JobsV1Beta3Client, launch.dataflow_endpoint)
+    client = client_of(dataflow.JobsV1Beta3Client, how.dataflow_endpoint)
     request = dataflow.GetJobRequest(project_id=job.project, location=job.region, job_id=job.id)
     state = ""
     while state not in ENDED:
@@ -409,11 +420,11 @@ def states(launch: LaunchConfig, job: Job, pause: Any) -> Iterator[str]:
             yield state
 
 
-def errors_of(launch: LaunchConfig, job: Job) -> list[str]:
+def errors_of(how: LaunchConfig, job: Job) -> list[str]:
     """What Dataflow says went wrong with a job, the oldest first."""
     from google.cloud import dataflow_v1beta3 as dataflow
 
-    client = client_of(dataflow.MessagesV1Beta3Client, launch.dataflow_endpoint)
+    client = client_of(dataflow.MessagesV1Beta3Client, how.dataflow_endpoint)
     request = dataflow.ListJobMessagesRequest(
         project_id=job.project,
         location=job.region,
@@ -443,8 +454,8 @@ def _is_plain(endpoint: str) -> bool:
     return endpoint.startswith("http://")
 
 
-def _staging(launch: LaunchConfig) -> str | None:
-    return None if launch.temp_location is None else f"{launch.temp_location.rstrip('/')}/staging"
+def _staging(how: LaunchConfig) -> str | None:
+    return None if how.temp_location is None else f"{how.temp_location.rstrip('/')}/staging"
 
 
 def _must(config: Any, name: str, pattern: re.Pattern[str], rule: str) -> re.Match[str] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pipeline
 from pipeline.flags import UsageError
 from pipeline.options import RestoreConfig
-from pipeline.production.launching import DIRECT, TEMPLATE, LaunchConfig
+from pipeline.production.launching import DIRECT, TEMPLATE, Launch
 from pipeline.production.profiles import GPUS, Gpu, gpu_of
 from pipeline.production.template import Template, parameters_of
 
@@ -69,45 +69,46 @@ def check_staging(options: Any) -> None:
             raise UsageError(f"--{flag} must be gs://BUCKET/... for a job on Dataflow, got {value}")
 
 
-def check_flags(launch: LaunchConfig, config: RestoreConfig) -> None:
+def check_flags(launch: Launch) -> None:
     """Refuses flags that contradict each other, by themselves alone: nothing is asked of any service.
 
     Raises:
         UsageError: naming the flags of the first contradiction.
     """
-    for wrong in _contradictions(launch, config):
+    for wrong in _contradictions(launch):
         raise UsageError(wrong)
-    check_reachable(config)
+    check_reachable(launch.job)
     if launch.gpu is not None:
         _check_gpu(launch, gpu_of(launch.gpu))
-    if launch.via == TEMPLATE:
-        parameters_of(config)
+    if launch.how.via == TEMPLATE:
+        parameters_of(launch.job)
 
 
-def _contradictions(launch: LaunchConfig, config: RestoreConfig) -> Iterator[str]:
+def _contradictions(launch: Launch) -> Iterator[str]:
     """What is wrong, the first first."""
-    gpu, options = launch.gpu, {*launch.experiments, *launch.dataflow_service_options}
-    hints = [f"--{name}_hint" for name in config.hints]
-    if launch.via == TEMPLATE:
-        if launch.template is None:
+    how = launch.how
+    gpu, options = launch.gpu, {*how.experiments, *how.dataflow_service_options}
+    hints = [f"--{name}_hint" for name in launch.job.hints]
+    if how.via == TEMPLATE:
+        if how.template is None:
             yield "--template gs://... is needed; `relume template` writes one, --via direct needs none"
-        if launch.image is not None:
-            yield f"--image is the template's own with --via template: leave it out, got {launch.image}"
-    if launch.via == DIRECT:
-        if launch.template is not None:
-            yield f"--template is not used with --via direct: leave one of them out, got {launch.template}"
-        if launch.image is None:
+        if how.image is not None:
+            yield f"--image is the template's own with --via template: leave it out, got {how.image}"
+    if how.via == DIRECT:
+        if how.template is not None:
+            yield f"--template is not used with --via direct: leave one of them out, got {how.template}"
+        if how.image is None:
             yield "--image HOST/PATH:TAG is needed with --via direct: the workers' image"
-        if launch.temp_location is None:
+        if how.temp_location is None:
             yield "--temp_location gs://... is needed with --via direct: where the job's own files go"
-    if launch.num_workers > launch.max_num_workers:
-        yield f"--num_workers must be at most --max_num_workers {launch.max_num_workers}, got {launch.num_workers}"
+    if how.num_workers > how.max_num_workers:
+        yield f"--num_workers must be at most --max_num_workers {how.max_num_workers}, got {how.num_workers}"
     for one in sorted(options):
         if one.partition("=")[0] == "worker_accelerator":
             yield f"--accelerator is the flag for {one}: launches put it where each way wants it"
-    if launch.flexrs and gpu is not None:
+    if how.flexrs and gpu is not None:
         yield f"--flexrs cannot be had with GPUs: leave it out, or take --profile cpu, got {gpu}"
-    if launch.flexrs and hints:
+    if how.flexrs and hints:
         yield f"--flexrs cannot be had with {hints[0]}: Dataflow fits no workers to steps there"
     if gpu is not None and hints:
         yield f"{hints[0]} cannot be had with a GPU for every worker, got {gpu}: take --profile cpu, or leave it out"
@@ -115,8 +116,8 @@ def _contradictions(launch: LaunchConfig, config: RestoreConfig) -> Iterator[str
         yield "no_use_multiple_sdk_containers cannot be had with use_nvidia_mps, which is for several processes"
     if gpu is not None and "enable_secure_boot" in options:
         yield f"enable_secure_boot can keep NVIDIA's driver from loading: leave it out with a GPU, got {gpu}"
-    if gpu is None and config.require_gpu and config.accelerator_hint is None:
-        yield f"--require_gpu would stop every worker of --profile {launch.profile}, which has no GPU"
+    if gpu is None and launch.job.require_gpu and launch.job.accelerator_hint is None:
+        yield f"--require_gpu would stop every worker of --profile {launch.workers.name}, which has no GPU"
     if gpu is None and _only_with_gpus(launch.machine):
         yield f"--machine_type {launch.machine} has GPUs: give --accelerator, or the profile that has that machine"
 
@@ -126,7 +127,7 @@ def _only_with_gpus(machine: str) -> bool:
     return any(gpu.fits(machine) for gpu in GPUS.values() if "n1" not in gpu.families)
 
 
-def _check_gpu(launch: LaunchConfig, gpu: Gpu) -> None:
+def _check_gpu(launch: Launch, gpu: Gpu) -> None:
     """Holds what a GPU asks of machine and driver."""
     accelerator = launch.gpu or ""
     if not gpu.fits(launch.machine):
@@ -144,7 +145,7 @@ def _check_gpu(launch: LaunchConfig, gpu: Gpu) -> None:
         )
 
 
-def check_template(found: Template, launch: LaunchConfig, config: RestoreConfig) -> None:
+def check_template(found: Template, launch: Launch) -> None:
     """Refuses a template that another version wrote, or that would not do what was asked for.
 
     Raises:
@@ -155,7 +156,7 @@ def check_template(found: Template, launch: LaunchConfig, config: RestoreConfig)
             f"--template {found.place} is of version {found.version}, this is {pipeline.__version__}: the job would be "
             "another program's; launch with that version, or write the template anew"
         )
-    if unknown := sorted(set(parameters_of(config)) - found.parameters):
+    if unknown := sorted(set(parameters_of(launch.job)) - found.parameters):
         raise UsageError(f"--template {found.place} has no parameter {unknown[0]}: write it anew")
     # The lists of template and launch come together, and a worker cannot have two kinds of GPU.
     for one in found.experiments:
@@ -167,10 +168,10 @@ def check_template(found: Template, launch: LaunchConfig, config: RestoreConfig)
             )
 
 
-def locations(launch: LaunchConfig, config: RestoreConfig) -> Mapping[str, str]:
+def locations(launch: Launch) -> Mapping[str, str]:
     """The places of a launch that should be near its workers: flag -> address."""
-    named = {f"--{name}": getattr(config, name) for name in ("input", "output", "reference")}
-    return {flag: place for flag, place in {**named, "--temp_location": launch.temp_location}.items() if place}
+    named = {f"--{name}": getattr(launch.job, name) for name in ("input", "output", "reference")}
+    return {flag: place for flag, place in {**named, "--temp_location": launch.how.temp_location}.items() if place}
 
 
 def far_away(places: Mapping[str, str], region: str) -> list[str]:

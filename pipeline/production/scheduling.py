@@ -12,10 +12,9 @@ from typing import Any
 
 from pipeline import flags
 from pipeline.flags import UsageError, option
-from pipeline.options import RestoreConfig
 from pipeline.production import launching
 from pipeline.production.cron import check_cron, check_time_zone
-from pipeline.production.launching import LaunchConfig
+from pipeline.production.launching import Launch
 
 ENDPOINT = "https://cloudscheduler.googleapis.com"
 
@@ -244,7 +243,7 @@ class Scheduled:
         return f"not launched: {name}{f', {self.message}' if self.message else ''}"
 
 
-def job_of(when: WhenConfig, launch: LaunchConfig, config: RestoreConfig, image: str) -> dict[str, Any]:
+def job_of(when: WhenConfig, launch: Launch, image: str) -> dict[str, Any]:
     """A schedule as Cloud Scheduler's REST API has it: whom it calls, when, as whom, and with what.
 
     The request is that of `relume launch` with three things left to the night itself: the run's name, which the job
@@ -253,25 +252,24 @@ def job_of(when: WhenConfig, launch: LaunchConfig, config: RestoreConfig, image:
 
     Args:
         when: and as whom.
-        launch: how.
-        config: the restore job.
+        launch: what and how.
         image: the template's.
     """
-    body = launching.launch_body(launch, config, image)
+    body = launching.launch_body(launch, image)
     job = body["launchParameter"]
     job["parameters"].pop("run_id", None)
     job["environment"].pop("sdkContainerImage", None)
-    labels = {key: text for key, text in launch.all_labels.items() if f"{key}={text}" in launch.labels}
+    labels = {key: text for key, text in launch.how.all_labels.items() if f"{key}={text}" in launch.how.labels}
     job["environment"].pop("additionalUserLabels", None)
     if labels:
         job["environment"]["additionalUserLabels"] = labels
-    where = f"projects/{launch.project}/locations/{launch.region}"
+    where = f"projects/{launch.how.project}/locations/{launch.how.region}"
     return {
-        "description": f"relume: restores {config.input} into {config.output}",
+        "description": f"relume: restores {launch.job.input} into {launch.job.output}",
         "schedule": when.cron,
         "timeZone": when.time_zone,
         "httpTarget": {
-            "uri": f"{launch.dataflow_endpoint.rstrip('/')}/v1b3/{where}/flexTemplates:launch",
+            "uri": f"{launch.how.dataflow_endpoint.rstrip('/')}/v1b3/{where}/flexTemplates:launch",
             "httpMethod": "POST",
             "headers": {"Content-Type": "application/json"},
             "body": base64.b64encode(json.dumps(body, sort_keys=True).encode()).decode(),

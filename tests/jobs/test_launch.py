@@ -246,7 +246,7 @@ def test_a_template_is_launched_with_parameters_and_environment_and_nothing_is_c
     assert job.launch["containerSpecGcsPath"] == SPEC
     assert job.launch["parameters"] == {
         "input": "gs://photos/a", "output": "gs://restored/a", "include": "*.jpg\n*.png", "tolerate": "3",
-        "run_id": "night1", "batch_megapixels": "8.0", "model_threads": "1", "require_gpu": "true",
+        "run_id": "night1", "profile": "l4", "batch_megapixels": "8.0", "model_threads": "1", "require_gpu": "true",
     }  # fmt: skip
     assert job.launch["environment"] == {
         "sdkContainerImage": IMAGE,
@@ -435,12 +435,13 @@ def test_who_stops_looking_does_not_stop_the_job(cloud: DataflowTwin, capsys: py
 
 
 def test_flags_of_one_way_reach_dataflow_by_the_other_too() -> None:
-    wanted = launching.LaunchConfig(
+    how = launching.LaunchConfig(
         project="some-project", region="us-central1", template=SPEC, temp_location="gs://jobs/t", num_workers=2,
         max_num_workers=3, network="inner", machine_type="n2-standard-8", disk_size_gb=200, experiments=("e",),
         service_account_email="a@p.iam.gserviceaccount.com",
     )  # fmt: skip
 
+    wanted = launching.on_workers({"input": "gs://a/b", "output": "gs://c/d"}, how)
     environment, flags = launching.environment_of(wanted, IMAGE), launching.beam_flags(wanted)
 
     pairs = {

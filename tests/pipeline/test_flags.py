@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from pipeline import flags
-from pipeline.flags import FlagParser, UsageError, option, options_of, parse_flags, values_of_each
+from pipeline.flags import FlagParser, UsageError, option, options_of, parse_flags, parse_several
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,11 +114,11 @@ def test_a_repeatable_flag_may_hold_several_values_one_a_line() -> None:
 def test_a_command_may_take_the_flags_of_several_configs() -> None:
     both = FlagParser((Kitchen, Table), prog="feast", usage="", description="")
 
-    kitchen, table = values_of_each((Kitchen, Table), both, ["--place", "garden", "--dish=soup", "--pans", "3"])
+    kitchen, table = parse_several((Kitchen, Table), both, ["--place", "garden", "--dish=soup", "--pans", "3"])
 
-    assert (Kitchen(**kitchen), Table(**table)) == (Kitchen("soup", pans=3), Table(place="garden"))
+    assert (kitchen, table) == (Kitchen("soup", pans=3), Table(place="garden"))
     with pytest.raises(UsageError, match="--place TEXT is needed"):
-        values_of_each((Kitchen, Table), both, ["--dish=soup"])
+        parse_several((Kitchen, Table), both, ["--dish=soup"])
     with pytest.raises(UsageError, match="--guest is no flag; did you mean --guests"):
-        values_of_each((Kitchen, Table), both, ["--dish=soup", "--place=x", "--guest", "2"])
+        parse_several((Kitchen, Table), both, ["--dish=soup", "--place=x", "--guest", "2"])
     assert "--guests N" in both.format_help()
