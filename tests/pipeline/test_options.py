@@ -148,9 +148,9 @@ def test_the_recipe_digest_changes_with_what_changes_the_output_and_with_nothing
     changes: dict[str, object] = {
         "input": "a", "output": "b", "model": "c", "reference": "d", "include": ("e",), "exclude": ("f",),
         "inventory": "g", "max_megapixels": 1.0, "max_bytes": 1, "format": "png", "strength": 0.5,
-        "keep_above_quality": 50, "batch_megapixels": 1.0, "band_megapixels": 1.0, "tolerate": 1, "profile": "t4", "replace": True,
-        "dry_run": True, "run_id": "h", "verbose": True, "max_minutes": 1.0, "model_threads": 1, "require_gpu": True,
-        "accelerator_hint": "type:nvidia-l4;count:1", "min_ram_hint": "16GB",
+        "keep_above_quality": 50, "batch_megapixels": 1.0, "band_megapixels": 1.0, "tolerate": 1, "replace": True,
+        "profile": "t4", "dry_run": True, "run_id": "h", "verbose": True, "max_minutes": 1.0, "model_threads": 1,
+        "require_gpu": True, "accelerator_hint": "type:nvidia-l4;count:1", "min_ram_hint": "16GB",
     }  # fmt: skip
     assert changes.keys() == {one.name for one in options_of(RestoreConfig)}
 
