@@ -72,6 +72,8 @@ def prepare(config: RestoreConfig) -> Prepared:
     model = config.model or models.BUILT_IN
     with _naming_the_model(config):
         agreed = models.contract_of(model)
+    if config.assume_quality is not None and agreed.task != "jpeg":
+        raise UsageError(f"--assume_quality is for models of task jpeg, --model {model} is of {agreed.task}")
 
     from pipeline import lease, listing, recording, survey
     from pipeline.archive import Plan

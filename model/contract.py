@@ -22,6 +22,9 @@ FORMAT = 1
 STRIDE = 8
 """Total downsampling of every DeconvNet, in pixels: one cell of its deepest level is one JPEG block."""
 
+CLEAN_QUALITY = 92
+"""From this quality factor on a JPEG counts as clean: there is next to nothing to restore."""
+
 NAME = "model.json"
 """Of the contract, in its folder."""
 

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from model import metrics
+from model.contract import CLEAN_QUALITY
 from model.deconvnet import CLASSES, ESTIMATE_SIZE, QUALITY_BINS, REGRESSIONS
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -26,9 +27,6 @@ MARGIN = 16
 
 _SHIFT = 8
 _FRAME = MARGIN + _SHIFT
-
-CLEAN_QUALITY = 92
-"""From this quality factor on a JPEG counts as clean: there is next to nothing to restore."""
 
 
 class Degrading(Protocol):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ _SAMPLES = (2, 3)
 
 _LARGE = 1024
 
+_QUALITY, _NOISE, _BLUR = 100.0, 50.0, 4.0
+"""What the regressions' 1 stands for: quality factor, sigma in grey levels, sigma in pixels."""
 
 RECOMPRESSED_GAP = 20
 """So many points of quality factor must the pixels look worse than the header says: the file was compressed before."""
@@ -61,6 +63,35 @@ class Estimate:
     def contradicts(self, header_quality: int | None) -> bool:
         """Whether the pixels look much worse than the quality factor that a header stands for."""
         return header_quality is not None and self.quality < header_quality - RECOMPRESSED_GAP
+
+    def assuming(self, quality: float, header_quality: int | None = None) -> Estimate:
+        """The estimate of an image of which it is known that it was compressed by JPEG, and how much.
+
+        It moves smoothly with the quality. Noise and blur stay as the pixels look.
+
+        Args:
+            quality: quality factor that did the harm, 1..100.
+            header_quality: that the file's header stands for, or None. As far as the quality is below it, the file
+                counts as compressed twice, the first time more.
+        """
+        names, centres = _single_jpegs(self.classes)
+        twice = 0.0
+        if header_quality is not None:
+            twice = min(max((header_quality - quality) / RECOMPRESSED_GAP, 0.0), 1.0)
+        shares = dict.fromkeys(self.classes, 0.0) | {"double_jpeg": twice}
+        for name, peak in zip(names, np.eye(len(names)), strict=True):
+            shares[name] = (1 - twice) * float(np.interp(quality, centres, peak))
+        measures = [quality / _QUALITY, self.noise / _NOISE, self.blur / _BLUR]
+        vector = np.array([*shares.values(), *measures], np.float32)
+        return Estimate(vector, shares, float(quality), self.noise, self.blur)
+
+
+def _single_jpegs(classes: Iterable[str]) -> tuple[list[str], list[float]]:
+    """The classes of pictures that were compressed once, the cleanest last, and the middles of their qualities."""
+    lows = {name: float(name.removeprefix("jpeg_")) for name in classes if name.startswith("jpeg_")}
+    lows |= {"clean": float(contract.CLEAN_QUALITY)}
+    ends = [*list(lows.values())[1:], _QUALITY]
+    return list(lows), [(low + end) / 2 for low, end in zip(lows.values(), ends, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -313,9 +344,9 @@ class Restorer:
         return Estimate(
             vector=np.concatenate([shares, measures]).astype(np.float32),
             classes={name: float(share) for name, share in zip(names, shares, strict=True)},
-            quality=100 * float(measures[0]),
-            noise=50 * float(measures[1]),
-            blur=4 * float(measures[2]),
+            quality=_QUALITY * float(measures[0]),
+            noise=_NOISE * float(measures[1]),
+            blur=_BLUR * float(measures[2]),
         )
 
 

@@ -69,6 +69,7 @@ class RestoreEach(beam.PTransform):
             model=self.plan.model,
             digest=self.plan.run.model_digest,
             strength=c.strength,
+            assume_quality=c.assume_quality,
             keep_above_quality=c.keep_above_quality,
             batch_pixels=round(c.batch_megapixels * 1e6),
             threads=c.model_threads,

@@ -248,6 +248,12 @@ def _done(story: Story, place: int) -> list[str]:
                 ("output", said.output.uri),
                 ("", f"{said.output_format}, {size(said.output.size)}, sha256 {said.output.sha256}"),
                 *_damage(said.damage),
+                (
+                    "",
+                    ""
+                    if said.assume_quality is None
+                    else f"taken for JPEG of quality {said.assume_quality:g}, as told",
+                ),
                 *_measures(said.before, said.after),
                 *_gate(said.gate),
                 ("metadata", f"kept: {_listed(said.kept)}; not kept: {_listed(said.not_kept)}"),

@@ -202,12 +202,13 @@ class _Way:
         estimates = [self._estimate(page) for page in self.image.pages]
         damage = damage_of(estimates[0], None)
         reference = None if find is None else find(self.file.ref.name)
-        spared = triage(damage, self.settings.model.keep_above_quality)
+        model = self.settings.model
+        spared = triage(damage, model.keep_above_quality, model.assume_quality)
         if spared is not None:
             Metrics.counter("restore", "images_spared").inc()
             before = self._tally(0, None, reference).before(damage.quality)
             return self._kept(Verdict("kept", spared, before, damage=damage))
-        restored = self._restored(estimates)
+        restored = self._restored([model.told(estimate, None) for estimate in estimates])
         with _stage(self.file.ref, "encode"):
             written = open_written(restored.spool, self.image)
             tallies = [self._tally(0, written, reference)]

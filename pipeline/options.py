@@ -116,6 +116,15 @@ class RestoreConfig:
         low=0,
         high=1,
     )
+    assume_quality: int | None = option(
+        "The JPEG quality that harmed the images, where it is known: taken in place of the model's estimate of each. A "
+        "lower one smooths more.",
+        group="How to restore",
+        default=None,
+        default_text="the model's estimate",
+        low=5,
+        high=95,
+    )
     keep_above_quality: int = option(
         "Images that look like JPEG of this quality or better are kept as they are; 101 tries all.",
         group="How to restore",
@@ -229,8 +238,13 @@ class RestoreConfig:
         return self.require_gpu or self.accelerator_hint is not None
 
     def recipe_settings(self) -> dict[str, Any]:
-        """The settings that change what is written for an image, by name; values are JSON's."""
+        """The settings that change what is written for an image, by name; values are JSON's.
+
+        What came later is there only if it was given: outputs that were made before stay of the same recipe.
+        """
+        given = {} if self.assume_quality is None else {"assume_quality": self.assume_quality}
         return {
+            **given,
             "format": self.format,
             "keep_above_quality": self.keep_above_quality,
             "strength": float(self.strength),

@@ -56,6 +56,7 @@ class Receipt:
         output_format: of that object.
         run, code, model, recipe: as in `RunInfo`.
         device: as in `Judged`.
+        assume_quality: as in `RestoreSettings`.
         decision, reason: as in `Verdict`.
         gate: every check that was made.
         before, after, damage: as in `Verdict`.
@@ -79,6 +80,7 @@ class Receipt:
     model: str
     recipe: str
     device: str
+    assume_quality: float | None
     decision: str
     reason: str
     gate: tuple[Check, ...]
@@ -328,6 +330,7 @@ def _typed(said: _Values) -> Receipt:
         model=process.text("model"),
         recipe=process.text("recipe"),
         device=process.text("device"),
+        assume_quality=process.number("assume_quality") if "assume_quality" in process.values else None,
         decision=said.text("decision"),
         reason=said.text("reason"),
         gate=tuple(

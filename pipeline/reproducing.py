@@ -114,9 +114,10 @@ def _config(folder: Path, group: Sequence[Receipt], settings: Mapping[str, Any],
     pixels = max(receipt.width * receipt.height * receipt.pages for receipt in group)
     base = dataclasses.replace(base, max_bytes=most_bytes, max_megapixels=max(base.max_megapixels, pixels / 1e6))
     chosen = {name: value for name, value in settings.items() if name != "model"}
-    if chosen.keys() != base.recipe_settings().keys():
+    config = dataclasses.replace(base, **chosen)
+    if chosen.keys() != config.recipe_settings().keys():
         raise UsageError(f"it has settings {', '.join(map(repr, chosen))}")
-    return dataclasses.replace(base, **chosen)
+    return config
 
 
 def _restore(config: RestoreConfig, group: Sequence[Receipt], means: Means, recipe: str) -> dict[str, Row]:

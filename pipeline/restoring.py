@@ -32,6 +32,8 @@ class RestoreSettings:
         model: as in `models.folder_of`.
         digest: that the model's contract must have.
         strength: 0..1; how much of the model's change is applied.
+        assume_quality: quality factor of the compression that harmed the images, 1..100, where it is known; None has
+            the model estimate it.
         keep_above_quality: quality factor from which an image is already good, 1..101; 101 restores everything.
         batch_pixels: at most so many pixels in a batch, unless a single image has more.
         threads, accelerated: as in `model.device.prepare`.
@@ -40,6 +42,7 @@ class RestoreSettings:
     model: str
     digest: str
     strength: float = 1.0
+    assume_quality: float | None = None
     keep_above_quality: float = 90.0
     batch_pixels: int = 4_000_000
     threads: int | None = None
@@ -53,6 +56,10 @@ class RestoreSettings:
             threads=self.threads,
             accelerated=self.accelerated,
         )
+
+    def told(self, estimate: Estimate, header_quality: int | None) -> Estimate:
+        """What the decoder is told of an image: the model's estimate, or what is known of the damage in its place."""
+        return estimate if self.assume_quality is None else estimate.assuming(self.assume_quality, header_quality)
 
 
 def damage_of(estimate: Estimate, header_quality: int | None) -> Damage:
@@ -68,15 +75,18 @@ def damage_of(estimate: Estimate, header_quality: int | None) -> Damage:
     )
 
 
-def triage(damage: Damage, keep_above_quality: float) -> str | None:
+def triage(damage: Damage, keep_above_quality: float, assume_quality: float | None = None) -> str | None:
     """Why an image is left alone, or None where there is something to restore.
 
     The header is believed, better or worse than the pixels look (a smooth sky hides its compression from the estimate),
-    unless they contradict it: then the file was compressed before, and they count.
+    unless they contradict it: then the file was compressed before, and they count. Above both stands what the user
+    knows of the quality; that a picture is no photograph remains the model's word.
     """
     if damage.kind == "graphics" and damage.confidence >= _CERTAIN:
         return "graphics"
     believed = damage.quality if damage.header_quality is None or damage.recompressed else damage.header_quality
+    if assume_quality is not None:
+        believed = assume_quality
     return "already-good" if believed >= keep_above_quality else None
 
 
@@ -157,9 +167,10 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
             return damage, page.restorable, []
         estimates = model.estimate([page.pixels for page in pages])
         damage = damage_of(estimates[0], image.header_quality)
-        spared = triage(damage, settings.keep_above_quality)
+        spared = triage(damage, settings.keep_above_quality, settings.assume_quality)
         if spared is not None:
             return damage, spared, []
+        told = [settings.told(estimate, image.header_quality) for estimate in estimates]
         tasks = [
             Task(
                 page.pixels,
@@ -167,9 +178,9 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
                 estimate=estimate,
                 strength=settings.strength,
                 # The bins are those of the last compression: they would hold on to the harm of an earlier one.
-                project=model.projects and not damage.recompressed,
+                project=model.projects and not told[0].contradicts(image.header_quality),
             )
-            for page, estimate in zip(pages, estimates, strict=True)
+            for page, estimate in zip(pages, told, strict=True)
         ]
         return damage, None, tasks
 

@@ -137,6 +137,7 @@ def receipt(judged: Judged, source: Storage, output: Output, run: RunInfo) -> di
             "model": run.model_digest,
             "recipe": run.recipe_digest,
             "device": judged.device,
+            **{name: run.settings[name] for name in ("assume_quality",) if name in run.settings},
         },
         "decision": verdict.outcome,
         "reason": verdict.reason,

@@ -163,6 +163,18 @@ def test_bad_input_is_one_line_that_names_flag_and_value_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_known_jpeg_quality_is_refused_by_a_model_of_another_task(
+    archive: Path, tmp_path: Path, tiny_x2_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--input", str(archive), "--output", str(tmp_path / "out"), "--model", str(tiny_x2_model)]
+
+    code = restore.main([*flags, "--assume_quality", "20"])
+
+    assert code == 2
+    assert f"--assume_quality is for models of task jpeg, --model {tiny_x2_model} is of x2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_unwritable_output_is_refused(archive: Path, tmp_path: Path, tiny_model: Path) -> None:
     locked = tmp_path / "locked"

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from jobs import restore, verify
+from jobs import restore, verify, why
 from pipeline.elements import ImageRef
 from pipeline.names import RECEIPTS, image_key
 from tests.cloud.gcs import GcsTwin
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+ROOT = Path(__file__).parents[2]
 NAMES = ("1998/sea side.jpg", "1998/sky.jpg", "dot.png", "Küste.jpg")
 
 
@@ -287,11 +288,35 @@ def test_what_no_restoration_gives_is_not_reproduced_though_its_receipt_agrees(
     told = run(output, "--reproduce", "4", "--input", str(archive), "--model", str(tiny_model))
 
     assert (told.code, told.counts) == (3, {"not_reproduced": 4})
-    why = dict(line.removeprefix("not reproduced: ").split(": ", 1) for line in told.differences)
-    assert "within one grey level" in why["1998/sky.jpg"]
-    assert why["dot.png"]
-    assert why["Küste.jpg"] == "its source was changed since"
-    assert "missing" in why["1998/sea side.jpg"]
+    reasons = dict(line.removeprefix("not reproduced: ").split(": ", 1) for line in told.differences)
+    assert "within one grey level" in reasons["1998/sky.jpg"]
+    assert reasons["dot.png"]
+    assert reasons["Küste.jpg"] == "its source was changed since"
+    assert "missing" in reasons["1998/sea side.jpg"]
+
+
+def test_a_known_quality_stands_in_receipts_and_is_taken_again_when_the_output_is_reproduced(
+    tmp_path: Path, run: Callable[..., Told], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # By the built-in model: the tiny one improves nothing, and its images are kept.
+    with PilImage.open(next((ROOT / "samples" / "pristine").rglob("foam.webp"))) as picture:
+        (tmp_path / "archive").mkdir()
+        (tmp_path / "archive" / "a.jpg").write_bytes(jpeg(np.asarray(picture)[:96, :96], 20))
+    flags = ["--input", str(tmp_path / "archive"), "--output", str(tmp_path / "out")]
+
+    assert restore.main([*flags, "--assume_quality", "15"]) == 0
+    assert restore.main(flags) == 2
+    refused = capsys.readouterr().err
+    told = run(tmp_path / "out", "--reproduce", "1", "--input", str(tmp_path / "archive"))
+    assert why.main(["a.jpg", "--output", str(tmp_path / "out")]) == 0
+
+    said = json.loads(receipt(tmp_path / "out", "a.jpg").read_text())
+    assert (said["decision"], said["process"]["assume_quality"]) == ("restored", 15)
+    assert said["damage"]["header_quality"] == 20
+    assert json.loads((tmp_path / "out/_relume/recipe.json").read_text())["settings"]["assume_quality"] == 15
+    assert "recipe" in refused
+    assert (told.counts, told.differences) == ({"ok": 1}, [])
+    assert "taken for JPEG of quality 15" in capsys.readouterr().out
 
 
 def test_the_same_seed_chooses_the_same_images(

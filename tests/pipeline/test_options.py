@@ -36,6 +36,7 @@ def test_every_option_can_be_set_on_the_command_line() -> None:
         max_bytes=1000,
         format="png",
         strength=0.5,
+        assume_quality=20,
         keep_above_quality=80,
         batch_megapixels=1.5,
         band_megapixels=20.0,
@@ -149,8 +150,8 @@ def test_the_recipe_digest_changes_with_what_changes_the_output_and_with_nothing
         "input": "a", "output": "b", "model": "c", "reference": "d", "include": ("e",), "exclude": ("f",),
         "inventory": "g", "max_megapixels": 1.0, "max_bytes": 1, "format": "png", "strength": 0.5,
         "keep_above_quality": 50, "batch_megapixels": 1.0, "band_megapixels": 1.0, "tolerate": 1, "replace": True,
-        "profile": "t4", "dry_run": True, "run_id": "h", "verbose": True, "max_minutes": 1.0, "model_threads": 1,
-        "require_gpu": True, "accelerator_hint": "type:nvidia-l4;count:1", "min_ram_hint": "16GB",
+        "assume_quality": 20, "profile": "t4", "dry_run": True, "run_id": "h", "verbose": True, "max_minutes": 1.0,
+        "model_threads": 1, "require_gpu": True, "accelerator_hint": "type:nvidia-l4;count:1", "min_ram_hint": "16GB",
     }  # fmt: skip
     assert changes.keys() == {one.name for one in options_of(RestoreConfig)}
 
@@ -160,7 +161,10 @@ def test_the_recipe_digest_changes_with_what_changes_the_output_and_with_nothing
         if dataclasses.replace(config, **{name: value}).recipe_digest("m") != config.recipe_digest("m")  # type: ignore[arg-type]
     }
 
-    assert changed == {"format", "strength", "keep_above_quality"} == config.recipe_settings().keys()
+    assert (
+        changed - {"assume_quality"} == {"format", "strength", "keep_above_quality"} == config.recipe_settings().keys()
+    )
+    assert changed == dataclasses.replace(config, assume_quality=20).recipe_settings().keys()
     assert config.recipe_digest("m") != config.recipe_digest("n")
 
 

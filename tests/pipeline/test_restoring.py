@@ -60,6 +60,47 @@ def test_triage_believes_the_worse_of_header_and_pixels(change: dict[str, Any], 
     assert triage(dataclasses.replace(DAMAGE, **change), 90) == expected
 
 
+@pytest.mark.parametrize(
+    ("change", "assumed", "expected"),
+    [
+        ({"quality": 95.0, "header_quality": 95}, 30, None),
+        ({"quality": 30.0, "header_quality": 30}, 95, "already-good"),
+        ({"kind": "graphics", "confidence": 0.9}, 30, "graphics"),
+    ],
+)
+def test_triage_believes_what_is_known_of_the_quality_first(
+    change: dict[str, Any], assumed: float, expected: str | None
+) -> None:
+    assert triage(dataclasses.replace(DAMAGE, **change), 90, assumed) == expected
+
+
+def test_what_is_known_of_the_quality_is_what_the_decoder_hears_and_not_what_is_measured(
+    settings: RestoreSettings, restorer: Restorer, photo: Array
+) -> None:
+    decoded, tables = compress(photo, 75)
+    picture = image("a", decoded, tables, 75)
+
+    own, same, twice = (
+        next(
+            iter(
+                RestorationHandler(dataclasses.replace(settings, assume_quality=quality)).run_inference(
+                    [picture], restorer
+                )
+            )
+        )
+        for quality in (None, 75, 30)
+    )
+
+    assert isinstance(own, Restoration)
+    assert isinstance(same, Restoration)
+    assert isinstance(twice, Restoration)
+    assert own.damage == same.damage == twice.damage
+    assert (own.pages[0] != same.pages[0]).any()
+    # So far below the header the file was compressed before: the bins of the last time would hold on to that harm.
+    assert same.projected
+    assert not twice.projected
+
+
 def test_mixed_images_come_back_restored_with_their_own_shape(settings: RestoreSettings, photo: Array) -> None:
     decoded, tables = compress(photo, 20)
     images = [
