@@ -97,9 +97,9 @@ class GcsTwin(Twin):
             "GOOGLE_CLOUD_PROJECT": PROJECT,
         }
 
-    def create_bucket(self, bucket: str, location: str = "US") -> None:
-        """Makes an empty bucket in a region or multi-region, without a request."""
-        self._store.create_bucket(bucket, location)
+    def create_bucket(self, bucket: str, location: str = "US", regions: tuple[str, ...] = ()) -> None:
+        """Makes an empty bucket in a region or multi-region, or in two of its regions, without a request."""
+        self._store.create_bucket(bucket, location, regions)
 
     def put(self, bucket: str, name: str, data: bytes, content_type: str = "application/octet-stream") -> int:
         """Writes an object, without a request, and gives its generation."""

@@ -163,7 +163,7 @@ class Store:
         self._history: dict[tuple[str, str], list[int]] = {}
         self._next_generation = FIRST_GENERATION
 
-    def create_bucket(self, name: str, location: str = "US") -> dict[str, Any]:
+    def create_bucket(self, name: str, location: str = "US", regions: tuple[str, ...] = ()) -> dict[str, Any]:
         """Makes an empty bucket; 409 where there is one of that name."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", name):
             raise ApiError(400, f"Invalid bucket name: {name!r}")
@@ -178,6 +178,7 @@ class Store:
                 "projectNumber": "1",
                 "metageneration": "1",
                 "location": location,
+                **({"customPlacementConfig": {"dataLocations": list(regions)}} if regions else {}),
                 "storageClass": "STANDARD",
                 "softDeletePolicy": {"retentionDurationSeconds": "0"},
                 "timeCreated": now,

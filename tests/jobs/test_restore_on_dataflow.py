@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+import pipeline
 from jobs import restore
+from pipeline.elements import ImageRef, Row
+from pipeline.recording import RunInfo, WriteReport
+from tests.cloud.dataflow import DataflowTwin
 from tests.cloud.gcs import GcsTwin
 
 PHOTO = Path(__file__).parents[2] / "samples" / "archive"
@@ -91,3 +98,33 @@ def test_what_dataflow_could_not_run_is_refused_in_one_line_before_anything_is_w
     assert len(told.err.strip().splitlines()) == 1
     assert archive.names("restored") == []
     assert list(tmp_path.iterdir()) == []
+
+
+def finished() -> None:
+    """Writes what the job leaves behind that Dataflow would have run."""
+    run, row = RunInfo("night1", pipeline.__version__, "m", "r", {}), Row("b.jpg", "1", 1, "kept", "already-good")
+    with beam.Pipeline(runner=FnApiRunner()) as root:
+        rows = root | "Rows" >> beam.Create([row])
+        listed = root | "Refs" >> beam.Create([ImageRef(row.name, row.size, row.version)])
+        _ = (rows, listed) | WriteReport("gs://photos/a", "gs://restored/a", run)
+
+
+def test_submitted_and_waited_for_it_ends_as_the_summary_says_and_never_without_one(
+    archive: GcsTwin, dataflow: DataflowTwin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.create_bucket("jobs")
+    pause = time.sleep
+    monkeypatch.setattr("time.sleep", lambda seconds: pause(min(seconds, 0.01)))  # Beam looks every five seconds
+    where = ["--runner=DataflowRunner", "--temp_location=gs://jobs/temp", *dataflow.beam_flags()]
+
+    without = restore.main(["--input=gs://photos/a", "--output=gs://restored/none", *where])
+
+    assert without == 7
+    assert "the run ended without a summary in gs://restored/none" in capsys.readouterr().err
+
+    finished()
+    code = restore.main(["--input=gs://photos/a", "--output=gs://restored/a", "--run_id=night1", *where])
+
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (code, line["run"], line["inputs"], line["kept"]) == (0, "night1", 1, 1)
+    assert [job.state for job in dataflow.jobs] == ["DONE", "DONE"]
