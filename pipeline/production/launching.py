@@ -33,6 +33,9 @@ _KEY = re.compile(r"projects/[^/]+/locations/(?P<region>[^/]+)/keyRings/[^/]+/cr
 _SUBNETWORK = re.compile(
     r"(https://www\.googleapis\.com/compute/v1/projects/[^/]+/)?regions/(?P<region>[^/]+)/subnetworks/[^/]+"
 )
+_ACCELERATOR = re.compile(
+    r"type:[a-z0-9-]+;count:[1-9][0-9]?(;install-nvidia-driver(:[0-9]+[0-9.x]*)?)?(;use_nvidia_mps)?"
+)
 _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/.*)?")
 
 
@@ -151,6 +154,7 @@ class LaunchConfig:
         _must(self, "job_name", _JOB_NAME, "at most 63 small letters, digits and dashes, the first a letter")
         _must(self, "service_account_email", _ACCOUNT, "NAME@PROJECT.iam.gserviceaccount.com")
         _must(self, "template", _BUCKET, "gs://BUCKET/NAME")
+        _must(self, "accelerator", _ACCELERATOR, "type:KIND;count:N;install-nvidia-driver:5xx")
         _must(self, "temp_location", _BUCKET, "gs://BUCKET/PREFIX")
         _must(self, "dataflow_endpoint", re.compile(r"https?://[^/\s]+/?"), "https://HOST")
         if self.image is not None:

@@ -27,6 +27,8 @@ _DUAL_REGIONS = {
     "EUR4": ("europe-north1", "europe-west4"),
     "ASIA1": ("asia-northeast1", "asia-northeast2"),
 }
+_FLEXRS_MINUTES = 360
+"""Within so much time FlexRS begins a job."""
 _DRIVER = re.compile(r"install-nvidia-driver(:(?P<version>[0-9]+|5xx)[0-9.]*)?")
 
 
@@ -79,7 +81,11 @@ def check_flags(launch: Launch) -> None:
         raise UsageError(wrong)
     check_reachable(launch.job)
     if launch.gpu is not None:
-        _check_gpu(launch, gpu_of(launch.gpu))
+        try:
+            gpu = gpu_of(launch.gpu)
+        except UsageError as error:
+            raise UsageError(f"--accelerator: {error}") from error
+        _check_gpu(launch, gpu)
     if launch.how.via == TEMPLATE:
         parameters_of(launch.job)
 
@@ -110,6 +116,11 @@ def _contradictions(launch: Launch) -> Iterator[str]:
         yield f"--flexrs cannot be had with GPUs: leave it out, or take --profile cpu, got {gpu}"
     if how.flexrs and hints:
         yield f"--flexrs cannot be had with {hints[0]}: Dataflow fits no workers to steps there"
+    if how.flexrs and launch.job.max_minutes is not None and launch.job.max_minutes <= _FLEXRS_MINUTES:
+        yield (
+            f"--max_minutes must be more than {_FLEXRS_MINUTES} with --flexrs, which may begin as late as that, got "
+            f"{launch.job.max_minutes:g}"
+        )
     if gpu is not None and hints:
         yield f"{hints[0]} cannot be had with a GPU for every worker, got {gpu}: take --profile cpu, or leave it out"
     if gpu is not None and "use_nvidia_mps" in gpu and "no_use_multiple_sdk_containers" in options:

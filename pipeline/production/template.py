@@ -6,6 +6,7 @@ Every parameter is made from a field of `RestoreConfig`, so that a new flag is a
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import json
 import re
 from collections.abc import Mapping
@@ -157,7 +158,8 @@ def text_of(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple):
         return SEPARATOR.join(map(text_of, value))
-    return str(value)
+    # Digits only: 1e-05 is no number to a parameter's regex.
+    return f"{decimal.Decimal(repr(value)):f}" if isinstance(value, float) else str(value)
 
 
 def parameters_of(config: RestoreConfig) -> dict[str, str]:

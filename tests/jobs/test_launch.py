@@ -18,6 +18,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 import pipeline
 from jobs import launch, restore
 from jobs import template as template_job
+from model.contract import built_in
 from pipeline.elements import ImageRef, Row
 from pipeline.flags import UsageError
 from pipeline.production import launching
@@ -163,6 +164,19 @@ def last_line(text: str) -> dict[str, Any]:
             f"--accelerator is the flag for worker_accelerator={L4}: launches put it where each way wants it",
         ),
         (
+            [*BY_TEMPLATE, "--accelerator=l4"],
+            "--accelerator must be type:KIND;count:N;install-nvidia-driver:5xx, got l4",
+        ),
+        (
+            [*BY_TEMPLATE, "--accelerator=type:nvidia-h9;count:1;install-nvidia-driver:5xx"],
+            "--accelerator: an accelerator must be type:KIND;count:N with KIND of nvidia-tesla-t4, nvidia-l4, "
+            "nvidia-tesla-a100, got type:nvidia-h9;count:1;install-nvidia-driver:5xx",
+        ),
+        (
+            [*BY_TEMPLATE, "--flexrs", "--max_minutes=60"],
+            "--max_minutes must be more than 360 with --flexrs, which may begin as late as that, got 60",
+        ),
+        (
             [*BY_TEMPLATE, "--flexrs", "--min_ram_hint=16GB"],
             "--flexrs cannot be had with --min_ram_hint: Dataflow fits no workers to steps there",
         ),
@@ -196,6 +210,8 @@ def test_what_is_wrong_by_itself_is_told_in_one_line_and_no_service_is_asked(
         (["--template=gs://jobs/few.json", "--tolerate=3"], "has no parameter tolerate: write it anew"),
         (["--input=gs://nobodys/a"], "--input gs://nobodys/a: there is no bucket nobodys"),
         (["--input=gs://photos/z"], "--input gs://photos/z holds no files"),
+        (["--model=gs://jobs/model"], "--model gs://jobs/model"),
+        (["--model=gs://jobs/tampered"], "does not match its own digest"),
         (["--temp_location=gs://nobodys/t"], "--temp_location gs://nobodys/t: there is no bucket nobodys"),
         (["--output=gs://restored/other"], "was made with recipe 12ab"),
         (["--output=gs://photos/a/b"], "--output must lie outside --input"),
@@ -210,6 +226,8 @@ def test_what_only_the_cloud_knows_is_wrong_is_told_in_one_line_before_anything_
     gcs.put("jobs", "few.json", json.dumps({**spec, "metadata": {**spec["metadata"], "parameters": few}}).encode())
     template_job.main(["--output=gs://jobs/t4.json", "--image", IMAGE, "--profile=t4"])
     gcs.put("restored", "other/_relume/recipe.json", b'{"recipe": "12ab"}')
+    contract = (built_in() / "model.json").read_bytes()
+    gcs.put("jobs", "tampered/model.json", contract.replace(b'"jpeg"', b'"x2"', 1))
     capsys.readouterr()
     before = [gcs.names(bucket) for bucket in ("photos", "restored", "jobs")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_places_must_be_in_cloud_storage(spec: dict[str, Any]) -> None:
         assert not any(matches(parameter, bad) for bad in ("photos", "/photos", "gs://", "gs://P/a", "s3://photos/a"))
 
 
-def test_a_job_comes_out_of_its_parameters_as_it_went_in() -> None:
+def test_a_job_comes_out_of_its_parameters_as_it_went_in(spec: dict[str, Any]) -> None:
     config = RestoreConfig(
         NEEDED["input"],
         NEEDED["output"],
@@ -147,6 +148,10 @@ def test_a_job_comes_out_of_its_parameters_as_it_went_in() -> None:
         "replace": "true", "run_id": "night1",
     }  # fmt: skip
     assert read(texts) == config
+    for small in (0.00001, 1 / 3, 1e-17):
+        (text,) = {*template.parameters_of(dataclasses.replace(config, strength=small)).values()} - {*texts.values()}
+        assert matches(parameters(spec)["strength"], text)
+        assert float(text) == small
     with pytest.raises(UsageError, match="--exclude must hold no line break"):
         template.parameters_of(RestoreConfig("in", "out", exclude=("a\nb",)))
 
