@@ -42,7 +42,8 @@ examples:
       --format png --runner DirectRunner --direct_num_workers 2
 
 exit codes: 0 done, 1 more failed than --tolerate allows, 2 wrong usage,
-  7 stopped by an error, 10 --max_minutes are over; the same command goes on"""
+  7 stopped by an error, 10 --max_minutes are over; the same command goes on,
+  11 another run is at work on the output"""
 
 
 def new_run_id() -> str:

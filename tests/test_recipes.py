@@ -16,7 +16,7 @@ from google.protobuf import json_format
 
 from jobs import schedule
 from jobs import template as template_job
-from pipeline.options import RestoreConfig, parse
+from pipeline.options import parse
 from pipeline.production import launching, preflight, scheduling
 from pipeline.production.launching import LaunchConfig
 from tests.cloud.dataflow import DataflowTwin
@@ -102,22 +102,21 @@ def test_the_dags_request_is_one_that_dataflow_and_the_job_understand(
 def test_the_dags_workers_are_what_a_launch_would_ask_for(dag: tuple[dict[str, Any], dict[str, Any]]) -> None:
     _, task = dag
     launched = task["body"]["launchParameter"]
-    launch = LaunchConfig(
+    how = LaunchConfig(
         project=task["project_id"],
         region=task["location"],
         template=launched["containerSpecGcsPath"],
         job_name=launched["jobName"],
-        profile="l4",
         max_num_workers=4,
         service_account_email=launched["environment"]["serviceAccountEmail"],
         no_use_public_ips=True,
         subnetwork=launched["environment"]["subnetwork"],
     )
-    own = {"input": "gs://my-photos/archive", "output": "gs://my-restored/archive", "tolerate": 10}
-    config = RestoreConfig(**launching.for_workers(own, launch))
-    preflight.check_flags(launch, config)
+    own = {"input": "gs://my-photos/archive", "output": "gs://my-restored/archive", "tolerate": 10, "profile": "l4"}
+    launch = launching.on_workers(own, how)
+    preflight.check_flags(launch)
 
-    asked = launching.launch_body(launch, config, IMAGE)["launchParameter"]
+    asked = launching.launch_body(launch, IMAGE)["launchParameter"]
 
     # What is left to the template, so that one that is written anew needs no change here.
     for name in ("sdkContainerImage", "additionalUserLabels"):
@@ -178,9 +177,9 @@ def test_the_module_takes_a_schedule_as_it_is_printed() -> None:
     place = ["--project=my-project", "--region=europe-west4", "--template=gs://my-jobs/relume.json"]
     account = "--scheduler_account=relume-scheduler@my-project.iam.gserviceaccount.com"
     places = ["--input=gs://my-photos/archive", "--output=gs://my-restored/archive"]
-    _, (when, _, launch, config) = schedule.parse(["create", *place, "--cron=0 2 * * *", account, *places])
+    _, (when, _, launch) = schedule.parse(["create", *place, "--cron=0 2 * * *", account, *places])
 
-    job = scheduling.job_of(when, launch, config, IMAGE)
+    job = scheduling.job_of(when, launch, IMAGE)
 
     for path in wanted:
         part: Any = job

@@ -20,6 +20,7 @@ PARAMETERS = {
     "input": "gs://my-photos/archive",
     "output": "gs://my-restored/archive",
     "tolerate": "10",
+    "profile": "l4",
     "require_gpu": "true",
     "model_threads": "1",
     "batch_megapixels": "8.0",

@@ -22,7 +22,7 @@ from tests.cloud.running import run_submitted
 ROOT = Path(__file__).parents[2]
 IMAGE = "europe-docker.pkg.dev/twin/images/relume:0.1.0"
 FLAGS = ["--input=gs://photos/a", "--output=gs://restored/a", "--run_id=night1"]
-STEPS = ("InTime", "Read", "Large", "Decode", "Restore", "Encode", "Judge", "Write", "WriteKept")
+STEPS = ("InTime", "Hold", "Read", "Large", "Decode", "Restore", "Encode", "Judge", "Write", "WriteKept")
 
 
 @pytest.fixture
@@ -170,6 +170,10 @@ def test_a_launched_template_becomes_a_job_whose_workers_restore_into_the_bucket
     summary = json.loads(photos.content("restored", "a/_relume/runs/night1/summary.json"))
     assert (summary["inputs"], summary["accounted"]) == (2, True)
     assert {outcome: count for outcome, count in summary["counts"].items() if count} == {"restored": 1, "failed": 1}
+    # Taken by the launcher, which is gone; renewed by the workers; released by the job at its end.
+    lease = [json.loads(photos.content("restored", name)) for name in written if "/lease/" in name]
+    assert {(one["run"], one["token"], one["process"]) for one in lease} == {("night1", lease[0]["token"], None)}
+    assert [one["state"] for one in lease] == ["held", "held", "released"]
     tables = [re.sub(r"-\d+-of-\d+", "", name.rpartition("/")[2]) for name in written if "/runs/night1/" in name]
     assert tables == ["failures.jsonl", "images.parquet", "plan.json", "report.html", "summary.json"]
     assert all(len(photos.generations("restored", name)) == 1 for name in written)

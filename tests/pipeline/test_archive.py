@@ -221,7 +221,7 @@ def test_a_deadline_that_is_over_begins_nothing_and_still_accounts_for_every_inp
     assert list(objects(tmp_path / "out")) == []
 
 
-STEPS = ("InTime/", "Read/", "Large/", "Decode/", "Restore/", "Encode/", "Judge/", "Write/", "WriteKept/")
+STEPS = ("InTime/", "Hold/", "Read/", "Large/", "Decode/", "Restore/", "Encode/", "Judge/", "Write/", "WriteKept/")
 HINTS = {"accelerator": "type:nvidia-l4;count:1", "min_ram": "24GB"}
 RAM = resource_hints.MIN_RAM_BYTES.urn
 
@@ -287,7 +287,7 @@ def test_a_resource_hint_on_the_model_alone_would_cut_the_stage(
 
     assert sorted(steps for steps, _ in stages_of(root)) == [
         ("Encode/", "Judge/", "Write/"),
-        ("InTime/", "Read/", "Large/", "Decode/", "WriteKept/"),
+        ("InTime/", "Hold/", "Read/", "Large/", "Decode/", "WriteKept/"),
         ("Restore/",),
     ]
 
