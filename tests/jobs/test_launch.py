@@ -20,7 +20,7 @@ from jobs import launch, restore
 from jobs import template as template_job
 from model.contract import built_in
 from pipeline.elements import ImageRef, Row
-from pipeline.flags import UsageError
+from pipeline.flags import UsageError, options_of
 from pipeline.production import launching
 from pipeline.recording import RunInfo, WriteReport
 from tests.cloud.dataflow import DataflowTwin
@@ -450,6 +450,14 @@ def test_who_stops_looking_does_not_stop_the_job(cloud: DataflowTwin, capsys: py
     assert code == 130
     assert "goes on: https://console" in capsys.readouterr().err
     assert cloud.jobs[0].active
+
+
+def test_help_names_every_flag_and_fits_eighty_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.main(["--help"]) == 0
+
+    text = capsys.readouterr().out
+    assert all(f"\n  {one.flag}" in text for config in launch.CONFIGS for one in options_of(config))
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_flags_of_one_way_reach_dataflow_by_the_other_too() -> None:
