@@ -20,7 +20,7 @@ from pipeline.production.launching import Launch, LaunchConfig
 CONFIGS = (LaunchConfig, RestoreConfig)
 """The classes whose fields are the flags."""
 
-_USAGE = "--project ID --region REGION --input gs://... --output gs://...\n           [flags]"
+_USAGE = "--project ID --region REGION --input gs://...\n           --output gs://... [flags]"
 _DESCRIPTION = """\
 Starts a restore job on Dataflow: by a Flex Template, which `relume template`
 writes, or from here with --via direct. Takes every flag of `relume restore`
