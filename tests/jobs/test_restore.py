@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json
 import os
@@ -246,7 +247,7 @@ def lease_log(output: Path) -> list[str]:
 def test_of_two_runs_at_once_one_is_refused_and_nothing_is_lost(
     archive: Path, tmp_path: Path, tiny_model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second begins when the first holds the lease and has restored nothing; it comes from another process."""
+    """The second begins when the first holds the lease and has restored nothing yet."""
     output, codes = tmp_path / "out", []
     flags = ["--tolerate", "1"]
     hand_over = restore._run
@@ -317,18 +318,25 @@ def test_a_run_whose_place_was_taken_says_so(
     assert outputs(output) == {}
 
 
+@pytest.mark.parametrize(
+    ("flags", "term"), [([], lease.LAUNCH_TERM), (["--flexrs_goal=COST_OPTIMIZED"], lease.FLEXRS_TERM)]
+)
 def test_a_job_that_is_only_written_keeps_its_lease_for_the_workers(
-    archive: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    term: datetime.timedelta,
 ) -> None:
     output, plans = tmp_path / "out", []
     monkeypatch.setattr(restore, "_run", lambda plan, options: plans.append(plan))
     monkeypatch.setattr(restore, "_runs_here", lambda options: False)
 
-    options = restore.beam_options(RestoreConfig(input=str(archive), output=str(output)), [])
+    options = restore.beam_options(RestoreConfig(input=str(archive), output=str(output)), flags)
     restore.start(restore.prepare(RestoreConfig(input=str(archive), output=str(output))), options)
 
     (plan,) = plans
     found = lease.standing(str(output))
     assert found is not None
     assert (found.lease, found.lease.process, found.released) == (plan.lease, None, False)
-    assert found.until - found.written == lease.LAUNCH_TERM
+    assert found.until - found.written == term
