@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 import pipeline
+from pipeline import logs
 from pipeline.busy import BusyError
 from pipeline.flags import UsageError, nearest
 
@@ -98,14 +99,15 @@ def run_job(name: str, job: Callable[[list[str]], int], argv: Sequence[str] | No
         What the job returned, or the code for how it was stopped.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    logs.set_up(as_json=logs.asks_for_json(arguments))
     _log_to_stderr(verbose=bool({"--verbose", "--verbose=true"} & set(arguments)))
     try:
         return int(job(arguments))
     except UsageError as error:
-        print(f"relume {name}: {_shown(error)}", file=sys.stderr)
+        print(logs.say(name, _shown(error)), file=sys.stderr)
         return ExitCode.USAGE
     except BusyError as error:
-        print(f"relume {name}: {_shown(error)}", file=sys.stderr)
+        print(logs.say(name, _shown(error)), file=sys.stderr)
         return ExitCode.BUSY
     except KeyboardInterrupt:
         return _interrupted(name)
@@ -115,12 +117,14 @@ def run_job(name: str, job: Callable[[list[str]], int], argv: Sequence[str] | No
         if _was_interrupted(error):
             return _interrupted(name)
         log.debug("relume %s failed", name, exc_info=error)
-        print(f"relume {name}: {type(error).__name__}: {_shown(error)} (--verbose shows where)", file=sys.stderr)
+        said = f"{type(error).__name__}: {_shown(error)} (--verbose shows where)"
+        print(logs.say(name, said), file=sys.stderr)
         return ExitCode.FATAL
 
 
 def _interrupted(name: str) -> ExitCode:
-    print(f"relume {name}: stopped; the same command again goes on where this one stopped", file=sys.stderr)
+    said = "stopped; the same command again goes on where this one stopped"
+    print(logs.say(name, said, level=logging.WARNING), file=sys.stderr)
     return ExitCode.INTERRUPTED
 
 
@@ -173,9 +177,11 @@ def _log_to_stderr(*, verbose: bool) -> None:
     """Logs of our packages from INFO on and of others from WARNING on; DEBUG and INFO where it is verbose."""
     root = logging.getLogger()
     if not any(isinstance(handler, _StderrHandler) for handler in root.handlers):
-        handler = _StderrHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        root.addHandler(handler)
+        root.addHandler(_StderrHandler())
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for handler in root.handlers:
+        if isinstance(handler, _StderrHandler):
+            handler.setFormatter(logs.JsonFormatter() if logs.is_json() else text)
     root.setLevel(logging.INFO if verbose else logging.WARNING)
     for package in ("jobs", "pipeline", "model"):
         logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)

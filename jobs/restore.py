@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import json
 import logging
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 import pipeline
 from jobs.command_line import ExitCode, run_job
 from model.contract import ModelError
-from pipeline import models
+from pipeline import logs, models
 from pipeline.flags import UsageError
 from pipeline.options import RestoreConfig, parse
 
@@ -29,11 +30,36 @@ _PROGRESS_SECONDS = 0.5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    return run_job("restore", _restore, argv)
+    ending = _Ending()
+    code = run_job("restore", functools.partial(_restore, ending=ending), argv)
+    if ending.run_id and not ending.told and code != ExitCode.USAGE:
+        # Stopped by an error, by another run or from the keyboard: the last line says so too.
+        ending.tell({"run": ending.run_id, "exit": int(code)})
+    return code
 
 
-def _restore(argv: list[str]) -> int:
+@dataclasses.dataclass
+class _Ending:
+    """The one line of JSON with which a run ends on stdout, whichever way it ends.
+
+    Attributes:
+        run_id: of a run that was asked for; empty while there is none.
+        told: that the line was written.
+    """
+
+    run_id: str = ""
+    told: bool = False
+
+    def tell(self, line: Mapping[str, Any]) -> None:
+        """Writes the line."""
+        self.told = True
+        print(json.dumps(line))
+
+
+def _restore(argv: list[str], ending: _Ending) -> int:
     config, beam_flags = parse(argv)
+    logs.set_up(as_json=logs.is_json(), run=config.run_id)
+    ending.run_id = "" if config.dry_run else config.run_id
     began, started = time.monotonic(), datetime.datetime.now(datetime.UTC)
     options = beam_options(config, beam_flags)
     prepared = prepare(config)
@@ -43,9 +69,14 @@ def _restore(argv: list[str]) -> int:
     with _progress(config.output, prepared.found.pending):
         result = start(prepared, options)
         if handed_over(options):
-            return _say_where(config, options)
+            return _say_where(config, options, ending)
         result.wait_until_finish()
-    return _finish(config, _summary_of(config), seconds=time.monotonic() - began, started=started)
+    record = _summary_of(config)
+    if _runs_here(options):
+        from pipeline import figures
+
+        figures.write(figures.Figures.of(figures.metrics_of(result)), config.output, config.run_id)
+    return _finish(config, record, ending, seconds=time.monotonic() - began, started=started)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,21 +308,27 @@ def _progress(output: str, total: int) -> Iterator[None]:
             watcher.join()
 
 
-def _say_where(config: RestoreConfig, options: Any) -> int:
+def _say_where(config: RestoreConfig, options: Any, ending: _Ending) -> int:
     """Says where the run is now; that it is done, only its summary will say."""
     from apache_beam.options.pipeline_options import GoogleCloudOptions
 
     template = options.view_as(GoogleCloudOptions).template_location
-    print(
-        f"relume restore: {f'the job is written to {template}' if template else 'the job is handed over'}; "
+    _say(
+        f"{f'the job is written to {template}' if template else 'the job is handed over'}; "
         f"run {config.run_id} ends with its summary.json below {config.output}",
-        file=sys.stderr,
+        level=logging.INFO,
     )
-    print(json.dumps({"run": config.run_id, "template": template, "exit": int(ExitCode.DONE)}))
+    ending.tell({"run": config.run_id, "template": template, "exit": int(ExitCode.DONE)})
     return ExitCode.DONE
 
 
-def _finish(config: RestoreConfig, record: dict[str, Any], *, seconds: float, started: datetime.datetime) -> int:
+def _say(text: str, *, level: int) -> None:
+    print(logs.say("restore", text, level=level), file=sys.stderr)
+
+
+def _finish(
+    config: RestoreConfig, record: dict[str, Any], ending: _Ending, *, seconds: float, started: datetime.datetime
+) -> int:
     """Shows what became of the images, and says how the job ended."""
     from pipeline.report.summary import Summary
     from pipeline.report.terminal import print_summary
@@ -304,18 +341,14 @@ def _finish(config: RestoreConfig, record: dict[str, Any], *, seconds: float, st
     print_summary(summary)
     if failed > config.tolerate:
         others = "are done" if not left else "that were begun are done"
-        print(
-            f"relume restore: {failed} failed, --tolerate allows {config.tolerate}; all others {others}",
-            file=sys.stderr,
-        )
+        _say(f"{failed} failed, --tolerate allows {config.tolerate}; all others {others}", level=logging.ERROR)
     if left:
-        print(
-            f"relume restore: --max_minutes {config.max_minutes:g} are over, {left} images are left; "
-            "the same command again goes on",
-            file=sys.stderr,
+        _say(
+            f"--max_minutes {config.max_minutes:g} are over, {left} images are left; the same command again goes on",
+            level=logging.WARNING,
         )
     line = {"run": record["run_id"], **record["counts"], "inputs": record["inputs"], "seconds": round(seconds, 1)}
-    print(json.dumps({**line, "exit": int(code)}))
+    ending.tell({**line, "exit": int(code)})
     return code
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from model import bands, contract, device, tiling
+from model import bands, busy, contract, device, tiling
 from model.bands import Band
 from model.contract import Contract, ModelError
 from model.quiet import tensorflow
@@ -185,6 +185,7 @@ class Restorer:
             raise ModelError(f"{folder} has digest {agreed.digest[:12]}, expected {expected_digest[:12]}")
         name = device.prepare(threads=threads, accelerated=accelerated)
         program = tensorflow().saved_model.load(str(Path(folder) / "saved_model"))
+        busy.CLOCK.take()  # what went by before is no time of this model's
         return cls(program, agreed, device=name, **options)
 
     @property
@@ -212,8 +213,22 @@ class Restorer:
 
     def estimate_pieces(self, pieces: Sequence[Array]) -> Estimate:
         """Estimates the damage of one image from its pieces at `sample_places`, each padded where the image is."""
-        logits = self._signatures["estimate"](pixels=_tensor(np.stack([_as_rgb8(piece) for piece in pieces])))
-        return self._combine(np.asarray(logits["classes"]), np.asarray(logits["regressions"]))
+        return self._combine(*self._logits(pieces))
+
+    def _logits(self, pieces: Sequence[Array]) -> tuple[Array, Array]:
+        """What the head says of each piece: logits of the classes and of the regressions."""
+        import tensorflow as tf
+
+        try:
+            with busy.CLOCK:
+                logits = self._signatures["estimate"](pixels=_tensor(np.stack([_as_rgb8(piece) for piece in pieces])))
+                return np.asarray(logits["classes"]), np.asarray(logits["regressions"])
+        except tf.errors.ResourceExhaustedError as error:
+            if len(pieces) == 1:
+                raise RestorationError("the device has no room for one piece of the image") from error
+        middle = len(pieces) // 2
+        one, other = self._logits(pieces[:middle]), self._logits(pieces[middle:])
+        return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
 
     def restore(self, tasks: Sequence[Task]) -> list[Array]:
         """Restores images of any sizes together.
@@ -317,19 +332,21 @@ class Restorer:
         stacked = np.stack([_as_rgb(tile.pixels) for _, tile in batch])
         none = np.zeros((2, 8, 8), np.float32)
         try:
-            answer = self._signatures["restore_deep" if deep else "restore"](
-                pixels=_tensor(stacked.astype(np.float32) / 257 if deep else stacked),
-                tables=_tensor(np.stack([none if t.tables is None else t.tables for t in mine]).astype(np.float32)),
-                estimate=_tensor(np.stack([estimates[place].vector for place, _ in batch])),
-                strength=_tensor(np.array([task.strength for task in mine], np.float32)),
-                project=_tensor(np.array([task.project and self.projects for task in mine], np.float32)),
-                grey=_tensor(np.array([task.pixels.shape[2] == 1 for task in mine], np.float32)),
-            )
+            with busy.CLOCK:
+                answer = self._signatures["restore_deep" if deep else "restore"](
+                    pixels=_tensor(stacked.astype(np.float32) / 257 if deep else stacked),
+                    tables=_tensor(np.stack([none if t.tables is None else t.tables for t in mine]).astype(np.float32)),
+                    estimate=_tensor(np.stack([estimates[place].vector for place, _ in batch])),
+                    strength=_tensor(np.array([task.strength for task in mine], np.float32)),
+                    project=_tensor(np.array([task.project and self.projects for task in mine], np.float32)),
+                    grey=_tensor(np.array([task.pixels.shape[2] == 1 for task in mine], np.float32)),
+                )
+                # A GPU works on behind the call; only its pixels say that it is done, or that it could not.
+                restored = np.asarray(answer["pixels"])
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError(str(error)) from error
         except tf.errors.OpError as error:
             raise RestorationError(str(error).partition("\n")[0]) from error
-        restored = np.asarray(answer["pixels"])
         if deep:
             restored = np.rint(np.clip(restored * 257, 0, 65535)).astype(np.uint16)
         return [pixels[..., : tile.pixels.shape[2]] for pixels, (_, tile) in zip(restored, batch, strict=True)]

@@ -7,7 +7,9 @@ from typing import Any
 
 import apache_beam as beam
 
+from pipeline import logs
 from pipeline.codec import DecodeImages, EncodeImages, Limits
+from pipeline.counting import CountImages, SetUpLogs
 from pipeline.deadline import BeginInTime, Deadline
 from pipeline.elements import ImageRef, Row
 from pipeline.guard import Guard
@@ -80,7 +82,8 @@ class RestoreEach(beam.PTransform):
         bands = LargeSettings(
             c.input, c.output, self.plan.run, model, c.format, limits, above, gate, references, decode=guard
         )
-        work = pending | "InTime" >> BeginInTime(self.plan.deadline)
+        begun = pending | "Logs" >> SetUpLogs(c.run_id, logs.is_json())
+        work = begun | "InTime" >> BeginInTime(self.plan.deadline)
         held = work.begun | "Hold" >> HoldLease(self.plan.lease)
         read = held | "Read" >> ReadFiles(c.input, c.max_bytes, HELD_BYTES)
         large = read.good | "Large" >> RestoreLarge(bands)
@@ -127,7 +130,7 @@ class RestoreArchive(beam.PTransform):
         each = RestoreEach(self.plan).with_resource_hints(**c.hints)
         rows = work.pending | "Spread" >> beam.Reshuffle() | "Each" >> each
         unusable = work.failed | "Unusable" >> beam.Map(row_of_failure)
-        every = (rows, work.skipped, unusable) | "Together" >> beam.Flatten()
+        every = (rows, work.skipped, unusable) | "Together" >> beam.Flatten() | "Count" >> CountImages()
         record = (every, sources) | "Report" >> WriteReport(c.input, c.output, run)
         page = (every, record) | "Page" >> WritePage(c.output)
         if self.plan.lease is not None:

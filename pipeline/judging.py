@@ -18,6 +18,7 @@ import scipy.fft
 from apache_beam.metrics import Metrics
 
 from model import metrics, metrics_of_rows
+from pipeline import logs
 from pipeline.elements import Check, Damage, Encoded, Image, Judged, Measures, Metadata, Pixels, Restoration, Verdict
 
 _BLOCK = 8
@@ -341,6 +342,7 @@ class _JudgeImage(beam.DoFn):
         self._find = self._factory() if self._factory else None
 
     def process(self, encoded: Encoded) -> Any:
-        judged = judge(encoded, self._gate, self._find)
+        with logs.about(image=encoded.ref.name, stage="judge"):
+            judged = judge(encoded, self._gate, self._find)
         Metrics.counter("judge", judged.verdict.outcome).inc()
         yield judged

@@ -18,6 +18,7 @@ from apache_beam.metrics import Metrics
 
 from model.bands import Sampler
 from model.restorer import Estimate, RestorationError, Restorer, Task, sample_places
+from pipeline import logs
 from pipeline.codec.header import Limits, names
 from pipeline.codec.large_tiff import LargePage, LargeTiff, is_exact, open_large, open_written, write_large
 from pipeline.codec.transforms import Run, run_here
@@ -26,7 +27,7 @@ from pipeline.failures import Failed, ImageError, NotRestorableError, Unsupporte
 from pipeline.judging import Gate, Tally, judge_tallies, kinds_of
 from pipeline.recording import RunInfo, write_image
 from pipeline.references import ReferenceFolder
-from pipeline.restoring import RestoreSettings, damage_of, triage
+from pipeline.restoring import RestoreSettings, count_busy, damage_of, triage
 from pipeline.spool import Content, Spool
 from pipeline.storage import open_storage
 
@@ -109,7 +110,8 @@ class _GivenUpError(Exception):
 def _stage(ref: ImageRef, name: str) -> Iterator[None]:
     """Says at which stage an image failed; one inside another speaks first."""
     try:
-        yield
+        with logs.about(image=ref.name, stage=name):
+            yield
     except ImageError as error:
         raise _GivenUpError(Failed(name)(ref, error)) from error
 
@@ -134,6 +136,7 @@ class _RestoreLarge(beam.DoFn):
                 yield held
                 return
             row = self._write(_Way(file, image, settings, self._loaded()).judged(self._references()))
+            count_busy()
         except _GivenUpError as given_up:
             yield beam.pvalue.TaggedOutput("failed", given_up.dead)
         else:

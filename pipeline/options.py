@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import flags
+from pipeline import flags, logs
 from pipeline.flags import FlagParser, UsageError, option
 from pipeline.production.profiles import PROFILES
 
@@ -205,6 +205,13 @@ class RestoreConfig:
         default_factory=new_run_id,
         default_text="the time and six random digits",
         metavar="NAME",
+    )
+    log_format: str = option(
+        "Of the log on stderr and of the workers: json is one object a line; auto is json with --runner "
+        "DataflowRunner and text otherwise.",
+        group="How to run",
+        default="auto",
+        choices=logs.FORMATS,
     )
     verbose: bool = option("Log more, and show where in the code an error arose.", group="How to run", default=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import resource
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,9 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference import base
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
+from model.busy import CLOCK
 from model.restorer import Estimate, RestorationError, Restorer, Task
-from pipeline import models
+from pipeline import logs, models
 from pipeline.elements import Damage, DeadLetter, Image, Page, Restoration
 from pipeline.failures import NotRestorableError, Outcome
 
@@ -96,7 +98,9 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
     A batch on which the model fails is halved until the one image is found that it cannot restore: that one is a dead
     letter, the others are restored.
 
-    Metrics, namespace `restore`: counters `pixels`, `images_spared`, `batches_bisected`; distribution `batch_pixels`.
+    Metrics, namespace `restore`: counters `pixels`, `images_spared`, `batches_bisected`, `busy_ms` and `wall_ms` (the
+    time in the model, and all the time, of each process from when it has loaded the model); distributions
+    `batch_pixels`, `batch_ms`.
     """
 
     def __init__(self, settings: RestoreSettings) -> None:
@@ -120,7 +124,12 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
         self, batch: Sequence[Image], model: Restorer, inference_args: dict[str, Any] | None = None
     ) -> Iterator[Restoration | DeadLetter]:
         Metrics.distribution("restore", "batch_pixels").update(sum(image.pixel_count for image in batch))
-        yield from self._restore(list(batch), model)
+        began = time.monotonic()
+        with logs.about(image=batch[0].ref.name if len(batch) == 1 else "", stage="restore"):
+            results = list(self._restore(list(batch), model))
+        Metrics.distribution("restore", "batch_ms").update(round(1000 * (time.monotonic() - began)))
+        count_busy()
+        yield from results
 
     def get_num_bytes(self, batch: Sequence[Image]) -> int:
         return sum(page.pixels.nbytes for image in batch for page in image.pages)
@@ -183,6 +192,12 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
             for page, estimate in zip(pages, told, strict=True)
         ]
         return damage, None, tasks
+
+
+def count_busy() -> None:
+    """Adds to the counters of how busy this process is with the model."""
+    for name, milliseconds in zip(("busy_ms", "wall_ms"), CLOCK.take(), strict=True):
+        Metrics.counter("restore", name).inc(milliseconds)
 
 
 def _first_restorable(image: Image) -> int:

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("model", "pipeline", "jobs")
 STAGE_ROOMS = {"listing", "codec", "guard", "restoring", "judging", "recording"}
-FOUNDATIONS = {"elements", "failures", "flags", "models", "names", "spool", "storage"}
+FOUNDATIONS = {"elements", "failures", "flags", "logs", "models", "names", "spool", "storage"}
 NETWORK_LIBRARIES = {"tensorflow", "tensorflow_datasets", "keras"}
 LOCKS = ("build", "cpu", "gpu", "dev")
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 
+from pipeline import logs
 from pipeline.codec.decoding import decode_message, image_of
 from pipeline.codec.encoding import FORMS, decode_again, encode
 from pipeline.codec.header import Limits
@@ -65,6 +68,8 @@ class DecodeImages(beam.PTransform):
 class DecodeFile(beam.DoFn):
     """One file to one image, to a file kept as it is, or to a dead letter.
 
+    Metrics, namespace `decode`: distribution `file_ms`.
+
     Attributes:
         limits, run: as in `DecodeImages`.
     """
@@ -73,12 +78,19 @@ class DecodeFile(beam.DoFn):
     run: Run
 
     def process(self, file: File) -> Iterator[Any]:
+        began = time.monotonic()
+        with logs.about(image=file.ref.name, stage="decode"):
+            result = self._decoded(file)
+        Metrics.distribution("decode", "file_ms").update(round(1000 * (time.monotonic() - began)))
+        yield result
+
+    def _decoded(self, file: File) -> Any:
         try:
-            yield decode_by(self.run, file, self.limits)
+            return decode_by(self.run, file, self.limits)
         except KeepAsIs as kept:
-            yield beam.TaggedOutput(KEPT, kept_file(file, kept))
+            return beam.TaggedOutput(KEPT, kept_file(file, kept))
         except ImageError as error:
-            yield beam.TaggedOutput(FAILED, Failed("decode")(file.ref, error))
+            return beam.TaggedOutput(FAILED, Failed("decode")(file.ref, error))
 
 
 def decode_by(run: Run, file: File, limits: Limits) -> Image:
@@ -126,10 +138,15 @@ class EncodeImage(beam.DoFn):
     form: str
 
     def process(self, restoration: Restoration) -> Iterator[Any]:
+        with logs.about(image=restoration.ref.name, stage="encode"):
+            result = self._encoded(restoration)
+        yield result
+
+    def _encoded(self, restoration: Restoration) -> Any:
         try:
-            yield encode_restoration(restoration, self.form)
+            return encode_restoration(restoration, self.form)
         except ImageError as error:
-            yield beam.TaggedOutput(FAILED, Failed("encode")(restoration.ref, error))
+            return beam.TaggedOutput(FAILED, Failed("encode")(restoration.ref, error))
 
 
 def encode_restoration(restoration: Restoration, form: str) -> Encoded:

@@ -13,7 +13,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from pipeline import names
+from pipeline import logs, names
 from pipeline.elements import DeadLetter, ImageRef, Judged, Row
 from pipeline.failures import ChangedError, ConflictError, Failed, ImageError, Outcome
 from pipeline.spool import HELD_BYTES, Content, Spool
@@ -348,7 +348,8 @@ class _WriteImage(beam.DoFn):
     def process(self, judged: Judged) -> Iterator[Row | beam.pvalue.TaggedOutput]:
         result: Row | DeadLetter
         try:
-            result = write_image(judged, self._source, self._target, self._run)
+            with logs.about(image=judged.ref.name, stage="write"):
+                result = write_image(judged, self._source, self._target, self._run)
         except ImageError as error:
             result = Failed("write")(judged.ref, error)
         if isinstance(result, DeadLetter):

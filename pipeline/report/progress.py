@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from pipeline import logs
 from pipeline.report.words import count, duration
+
+_LOG = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -31,7 +35,7 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._begin = self._last_line = clock()
-        self._bar = _bar(self._stream) if self._stream.isatty() else None
+        self._bar = _bar(self._stream) if self._stream.isatty() and not logs.is_json() else None
         self._task = self._bar.add_task(label, total=None) if self._bar else None
 
     def __enter__(self) -> Progress:
@@ -58,7 +62,11 @@ class Progress:
         now = self._clock()
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            print(self._line(done, total, now - self._begin), file=self._stream, flush=True)
+            text = self._line(done, total, now - self._begin)
+            if logs.is_json():
+                _LOG.info("%s", text)
+            else:
+                print(text, file=self._stream, flush=True)
 
     def _line(self, done: int, total: int | None, seconds: float) -> str:
         if total is None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from pipeline import logs
 from pipeline.elements import DeadLetter, File, ImageRef, LargeFile
 from pipeline.failures import Failed, ImageError, Outcome
 from pipeline.flags import UsageError
@@ -65,7 +66,8 @@ class _ReadFile(beam.DoFn):
         result: File | LargeFile | DeadLetter
         read = self._source.read if ref.size <= self._held_bytes else self._source.fetch
         try:
-            result = read(ref, self._max_bytes)
+            with logs.about(image=ref.name, stage="read"):
+                result = read(ref, self._max_bytes)
         except ImageError as error:
             result = Failed("read")(ref, error)
         if isinstance(result, DeadLetter):

@@ -51,6 +51,7 @@ def test_every_option_can_be_set_on_the_command_line() -> None:
         require_gpu=True,
         accelerator_hint="type:nvidia-l4;count:1;install-nvidia-driver:5xx",
         min_ram_hint="16GB",
+        log_format="json",
     )
     arguments = []
     for one in options_of(RestoreConfig):
@@ -152,6 +153,7 @@ def test_the_recipe_digest_changes_with_what_changes_the_output_and_with_nothing
         "keep_above_quality": 50, "batch_megapixels": 1.0, "band_megapixels": 1.0, "tolerate": 1, "replace": True,
         "assume_quality": 20, "profile": "t4", "dry_run": True, "run_id": "h", "verbose": True, "max_minutes": 1.0,
         "model_threads": 1, "require_gpu": True, "accelerator_hint": "type:nvidia-l4;count:1", "min_ram_hint": "16GB",
+        "log_format": "json",
     }  # fmt: skip
     assert changes.keys() == {one.name for one in options_of(RestoreConfig)}
 
