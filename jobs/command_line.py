@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("jobs.prepare", "make a data set of photographs, for training"),
     "train": ("jobs.train", "train a model from photographs"),
     "evaluate": ("jobs.evaluate", "measure a model on photographs"),
+    "status": ("jobs.status", "tell how far a run is or how it ended"),
     "report": ("jobs.report", "make the report page of a run again"),
     "verify": ("jobs.verify", "hold the receipts of an output against its objects"),
     "template": ("jobs.template", "write the template from which Dataflow launches jobs"),
