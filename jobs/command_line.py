@@ -13,11 +13,13 @@ import pipeline
 from pipeline import logs
 from pipeline.busy import BusyError
 from pipeline.flags import UsageError, nearest
+from pipeline.production.budget import TooExpensiveError
 
 __all__ = ["COMMANDS", "ExitCode", "UsageError", "main", "run_job"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("jobs.restore", "restore an archive of images into a copy of it"),
+    "plan": ("jobs.plan", "tell what a restore job would take, in hours and money"),
     "prepare": ("jobs.prepare", "make a data set of photographs, for training"),
     "train": ("jobs.train", "train a model from photographs"),
     "evaluate": ("jobs.evaluate", "measure a model on photographs"),
@@ -47,7 +49,7 @@ class ExitCode(enum.IntEnum):
     FATAL = 7
     """An error stopped the job; a rerun goes on where it stopped."""
     COST_CAP = 8
-    """The next step would have cost more than --max_cost."""
+    """The run was expected to cost more than --max_cost, or has done so; a rerun goes on."""
     TIME_CAP = 10
     """--max_minutes are over; a rerun goes on."""
     BUSY = 11
@@ -110,6 +112,9 @@ def run_job(name: str, job: Callable[[list[str]], int], argv: Sequence[str] | No
     except BusyError as error:
         print(logs.say(name, _shown(error)), file=sys.stderr)
         return ExitCode.BUSY
+    except TooExpensiveError as error:
+        print(logs.say(name, _shown(error)), file=sys.stderr)
+        return ExitCode.COST_CAP
     except KeyboardInterrupt:
         return _interrupted(name)
     except SystemExit as error:  # help was asked for

@@ -12,9 +12,9 @@ from typing import Any
 from jobs import restore
 from jobs.command_line import ExitCode, run_job
 from pipeline import flags
-from pipeline.flags import FlagParser
+from pipeline.flags import FlagParser, UsageError
 from pipeline.options import RestoreConfig
-from pipeline.production import launching, preflight, template
+from pipeline.production import budget, launching, preflight, template
 from pipeline.production.launching import Launch, LaunchConfig
 
 CONFIGS = (LaunchConfig, RestoreConfig)
@@ -37,7 +37,8 @@ examples:
 exit codes: 0 Dataflow has taken the job, 2 wrong usage, 7 refused by Dataflow
   or stopped by an error, 11 a job of this name or on this output is at work;
   with --wait those of the run: 0 done, 1 more failed than --tolerate allows,
-  7 the job failed or was cancelled, 8 and 10 a cap was reached"""
+  7 the job failed or was cancelled, 8 and 10 a cap was reached; without it
+  8 more than --max_cost is to be expected"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,10 +79,11 @@ def _start(asked: Launch) -> int:
     if not asked.job.dry_run:
         launching.check_free(launch.how)
     far = preflight.far_away(preflight.locations(launch), launch.how.region)
-    prepared = restore.prepare(launch.job)
+    prepared = restore.prepare(launch.job, budget.SAMPLE)
     for line in far:
         _say(f"warning: {line}")
     _say_plan(launch, prepared.found)
+    _say_cost(launch, prepared)
     if asked.job.dry_run:
         print(json.dumps({"request": request, "exit": int(ExitCode.DONE)}))
         return ExitCode.DONE
@@ -116,6 +118,31 @@ def _say_plan(launch: Launch, found: Any) -> None:
     )
     gpu = f" with {launch.gpu}" if launch.gpu else ""
     _say(f"up to {launch.how.max_num_workers} workers of {launch.machine}{gpu} in {launch.how.region}")
+
+
+def _say_cost(launch: Launch, prepared: restore.Prepared) -> None:
+    """Says what the run is expected to take.
+
+    Raises:
+        TooExpensiveError: if that is more than `--max_cost`.
+        UsageError: if there is such a cap, and no price of these workers.
+    """
+    from pipeline.production import planning
+
+    how, job, found = launch.how, launch.job, prepared.found
+    if not found.pending:
+        return
+    try:
+        if how.machine_type or how.accelerator:
+            raise UsageError("--machine_type and --accelerator have no price: only a profile's own workers have")
+        way = budget.expected(job, found, prepared.sample, how.max_num_workers)
+    except UsageError as error:
+        if job.max_cost is not None:
+            raise
+        _say(f"cost not known: {error}")
+        return
+    _say(planning.line_of(way))
+    budget.check(job, way, found.pending)
 
 
 def _wait(launch: Launch, job: launching.Job) -> int:

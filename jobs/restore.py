@@ -86,14 +86,22 @@ class Prepared:
     Attributes:
         plan: of the run.
         found: what there is to do.
+        sample: references of some of that, chosen by chance; none where nobody asked for them.
+        began: when this was begun, seconds since 1970.
     """
 
     plan: Any
     found: Any
+    sample: tuple[Any, ...]
+    began: float
 
 
-def prepare(config: RestoreConfig) -> Prepared:
+def prepare(config: RestoreConfig, sample: int | None = None) -> Prepared:
     """Looks at everything that a run will need, and writes nothing.
+
+    Args:
+        config: of the run.
+        sample: how many references to choose; as many as `--max_cost` needs where None.
 
     Raises:
         UsageError: if a place cannot be used, the model is not what it says, or the output is of another recipe.
@@ -109,6 +117,7 @@ def prepare(config: RestoreConfig) -> Prepared:
     from pipeline import lease, listing, recording, survey
     from pipeline.archive import Plan
     from pipeline.deadline import MAX_MINUTES, Deadline
+    from pipeline.production import budget
 
     listing.check_places(config.input, config.output)
     digest = config.recipe_digest(agreed.digest)
@@ -123,11 +132,13 @@ def prepare(config: RestoreConfig) -> Prepared:
     if not config.dry_run:
         # Before the listing, which may take minutes; `start` asks again.
         lease.check_free(config.output)
-    found = survey.take(config, digest)
+    most = (budget.SAMPLE if config.max_cost is not None else 0) if sample is None else sample
+    chosen = survey.Sample(most)
+    found = survey.take(config, digest, chosen)
     recording.check_recipe(config.output, digest, settings, replace=config.replace, dry_run=True)
     minutes = config.max_minutes
     deadline = None if minutes is None else Deadline(began + 60 * minutes, MAX_MINUTES)
-    return Prepared(Plan(config, run, model, deadline=deadline), found)
+    return Prepared(Plan(config, run, model, deadline=deadline), found, chosen.refs, began)
 
 
 def start(prepared: Prepared, options: Any) -> Any:
@@ -147,10 +158,12 @@ def start(prepared: Prepared, options: Any) -> Any:
     Raises:
         UsageError: if the run's name was used before, or another run made the output another recipe's meanwhile.
         BusyError: if another run is at work on the output, or took this one's place, as after a long sleep.
+        TooExpensiveError: if it is expected to cost more than `--max_cost`.
     """
     from pipeline import keeper, lease, recording, survey
 
     config, run = prepared.plan.config, prepared.plan.run
+    plan = _within_budget(prepared, options)
     here, term = _runs_here(options), _first_term(options)
     if here:
         with _naming_the_model(config):
@@ -162,12 +175,41 @@ def start(prepared: Prepared, options: Any) -> Any:
             keeper.keep(held)
         recording.check_recipe(config.output, run.recipe_digest, run.settings, replace=config.replace)
         survey.write_plan(prepared.found, config.output, run)
-        return _run(dataclasses.replace(prepared.plan, lease=held), options)
+        return _run(dataclasses.replace(plan, lease=held), options)
     except BaseException as error:
         keeper.let_go(held)
         if isinstance(error, Exception):
             lease.check_not_taken(held)
         raise
+
+
+def _within_budget(prepared: Prepared, options: Any) -> Any:
+    """The plan, with an end where its cap of money may be reached; refuses a run that will want more."""
+    plan, config = prepared.plan, prepared.plan.config
+    if config.max_cost is None:
+        return plan
+
+    from pipeline.production import budget
+
+    workers, found = paid_workers(options), prepared.found
+    budget.check(config, budget.expected(config, found, prepared.sample, workers), found.pending)
+    deadlines = [one for one in (plan.deadline, budget.deadline(config, prepared.began, workers)) if one is not None]
+    return dataclasses.replace(plan, deadline=min(deadlines, key=lambda one: one.at, default=None))
+
+
+def paid_workers(options: Any) -> int:
+    """How many workers may be paid for at once.
+
+    Raises:
+        UsageError: if Dataflow may choose the number.
+    """
+    from apache_beam.options.pipeline_options import WorkerOptions
+
+    asked = options.view_as(WorkerOptions)
+    workers = asked.max_num_workers or asked.num_workers
+    if not workers and type(_runner(options)).__name__ == "DataflowRunner":
+        raise UsageError("--max_cost needs --max_num_workers: so many workers may cost money at once")
+    return workers or 1
 
 
 def _runs_here(options: Any) -> bool:
@@ -343,10 +385,12 @@ def _finish(
         others = "are done" if not left else "that were begun are done"
         _say(f"{failed} failed, --tolerate allows {config.tolerate}; all others {others}", level=logging.ERROR)
     if left:
-        _say(
-            f"--max_minutes {config.max_minutes:g} are over, {left} images are left; the same command again goes on",
-            level=logging.WARNING,
+        cap = (
+            f"--max_cost {config.max_cost:g} may be spent"
+            if code is ExitCode.COST_CAP
+            else f"--max_minutes {config.max_minutes:g} are over"
         )
+        _say(f"{cap}, {left} images are left; the same command again goes on", level=logging.WARNING)
     line = {"run": record["run_id"], **record["counts"], "inputs": record["inputs"], "seconds": round(seconds, 1)}
     ending.tell({**line, "exit": int(code)})
     return code
@@ -360,7 +404,7 @@ def exit_code_of(record: Mapping[str, Any], tolerate: int) -> ExitCode:
         tolerate: how many images may fail.
     """
     if record["counts"]["left"]:
-        return ExitCode.TIME_CAP
+        return ExitCode.COST_CAP if record["reasons"]["left"].get("max-cost") else ExitCode.TIME_CAP
     return ExitCode.FAILURES if record["counts"]["failed"] > tolerate else ExitCode.DONE
 
 

@@ -6,14 +6,17 @@ import dataclasses
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 
+from model.restorer import Task
 from pipeline import logs
 from pipeline.codec import DecodeImages, EncodeImages, Limits
+from pipeline.codec.transforms import decode_by, encode_restoration
 from pipeline.counting import CountImages, SetUpLogs
 from pipeline.deadline import BeginInTime, Deadline
-from pipeline.elements import ImageRef, Row
+from pipeline.elements import ImageRef, Restoration, Row
 from pipeline.guard import Guard
-from pipeline.judging import Gate, Judge
+from pipeline.judging import Gate, Judge, judge
 from pipeline.keeper import HoldLease, ReleaseLease
 from pipeline.large import LargeSettings, RestoreLarge
 from pipeline.lease import Lease
@@ -22,9 +25,11 @@ from pipeline.options import RestoreConfig
 from pipeline.recording import RunInfo, WriteReport, WriteWithReceipt, row_of_failure
 from pipeline.references import ReferenceFolder
 from pipeline.report.writing import WritePage
-from pipeline.restoring import RestoreImages, RestoreSettings
+from pipeline.restoring import RestorationHandler, RestoreImages, RestoreSettings
 from pipeline.spool import HELD_BYTES
-from pipeline.storage import ReadFiles
+from pipeline.storage import ReadFiles, open_storage
+
+_WARM_UP_SIDE = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +56,21 @@ class Plan:
         """What an image may cost before it is decoded."""
         return Limits(max_bytes=self.config.max_bytes, max_pixels=round(self.config.max_megapixels * 1e6))
 
+    @property
+    def restoring(self) -> RestoreSettings:
+        """How images are restored."""
+        c = self.config
+        return RestoreSettings(
+            model=self.model,
+            digest=self.run.model_digest,
+            strength=c.strength,
+            assume_quality=c.assume_quality,
+            keep_above_quality=c.keep_above_quality,
+            batch_pixels=round(c.batch_megapixels * 1e6),
+            threads=c.model_threads,
+            accelerated=c.needs_gpu,
+        )
+
 
 @dataclasses.dataclass
 class RestoreEach(beam.PTransform):
@@ -66,17 +86,7 @@ class RestoreEach(beam.PTransform):
     plan: Plan
 
     def expand(self, pending: beam.PCollection[ImageRef]) -> beam.PCollection[Row]:
-        c, limits = self.plan.config, self.plan.limits
-        model = RestoreSettings(
-            model=self.plan.model,
-            digest=self.plan.run.model_digest,
-            strength=c.strength,
-            assume_quality=c.assume_quality,
-            keep_above_quality=c.keep_above_quality,
-            batch_pixels=round(c.batch_megapixels * 1e6),
-            threads=c.model_threads,
-            accelerated=c.needs_gpu,
-        )
+        c, limits, model = self.plan.config, self.plan.limits, self.plan.restoring
         references = None if c.reference is None else ReferenceFolder(c.reference, limits)
         gate, guard, above = Gate(), Guard(), round(c.band_megapixels * 1e6)
         bands = LargeSettings(
@@ -106,6 +116,34 @@ class RestoreEach(beam.PTransform):
         )
         rows = failed | "Failed" >> beam.Flatten() | "Failures" >> beam.Map(row_of_failure)
         return (work.left, large.rows, written.good, kept.good, rows) | "Rows" >> beam.Flatten()
+
+
+class Trial:
+    """The way of single images in this process, but for writing them: shows what they take.
+
+    Args:
+        plan: of a run; its model is loaded, and has worked once when this returns.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        # This machine is tried as it is: whether the workers will have a GPU is another matter.
+        self._plan, self._guard, self._source = plan, Guard(), open_storage(plan.config.input)
+        self._handler = RestorationHandler(dataclasses.replace(plan.restoring, accelerated=False))
+        self._restorer = self._handler.load_model()
+        # The first call of a loaded model takes seconds that a run has only once.
+        self._restorer.restore([Task(np.zeros((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), np.uint8))])
+
+    def restore(self, ref: ImageRef) -> None:
+        """Reads, decodes, restores, encodes and judges one image.
+
+        Raises:
+            ImageError: if it is one to be given up.
+            KeepAsIs: if its file is one to be kept.
+        """
+        image = decode_by(self._guard, self._source.read(ref, self._plan.limits.max_bytes), self._plan.limits)
+        for result in self._handler.run_inference([image], self._restorer):
+            if isinstance(result, Restoration):
+                judge(encode_restoration(result, self._plan.config.format), Gate())
 
 
 @dataclasses.dataclass

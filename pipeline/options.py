@@ -42,8 +42,8 @@ examples:
       --format png --runner DirectRunner --direct_num_workers 2
 
 exit codes: 0 done, 1 more failed than --tolerate allows, 2 wrong usage,
-  7 stopped by an error, 10 --max_minutes are over; the same command goes on,
-  11 another run is at work on the output"""
+  7 stopped by an error, 8 --max_cost is not enough, 10 --max_minutes are over,
+  11 another run is at work on the output; after 8 and 10 the same command goes on"""
 
 
 def new_run_id() -> str:
@@ -186,11 +186,28 @@ class RestoreConfig:
         default=None,
         low=0,
     )
+    max_cost: float | None = option(
+        "Money that the run may cost, with --profile: it does not start (exit code 8) if more is to be expected, and "
+        "begins no further image once all workers may have cost that much since the start.",
+        group="What it may cost",
+        default=None,
+        low=0,
+    )
     profile: str | None = option(
         "The kind of worker that is paid for, and that a launch on Dataflow asks for (there cpu without it).",
         group="What it may cost",
         default=None,
         choices=tuple(PROFILES),
+    )
+    prices: str | None = option(
+        "Your own file of prices, TOML, on this machine or gs://...",
+        group="What it may cost",
+        default=None,
+        default_text="dated list prices, which nobody keeps up to date",
+        metavar="FILE",
+    )
+    price_region: str = option(
+        "The region in that file.", group="What it may cost", default="us-central1", metavar="REGION"
     )
     replace: bool = option(
         "Makes an output of another model or other settings again: each of its images is replaced if its receipt "
@@ -229,6 +246,8 @@ class RestoreConfig:
             value = getattr(self, flag)
             if value is not None and not pattern.fullmatch(value):
                 raise UsageError(f"--{flag} must be of the form {example}, got {value!r}")
+        if self.max_cost is not None and self.profile is None:
+            raise UsageError(f"--max_cost needs --profile, one of {', '.join(PROFILES)}: what is a worker?")
         # An output among the sources would be restored again by the next run, and so on.
         for flag, folder in (("--input", self.input), ("--reference", self.reference)):
             if folder is not None and (_lies_in(self.output, folder) or _lies_in(folder, self.output)):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from pipeline import listing, names
-from pipeline.codec import KeepAsIs, Limits
+from pipeline.codec import Header, KeepAsIs, Limits
+from pipeline.codec.decoding import probe_message
 from pipeline.codec.transforms import decode_by
 from pipeline.elements import ImageRef
 from pipeline.failures import BadNameError, ImageError
@@ -38,8 +41,38 @@ class Survey:
     pending_bytes: int
 
 
-def take(config: RestoreConfig, recipe_digest: str) -> Survey:
+class Sample:
+    """Chooses some of the images that are to be done: the same ones every time, in whatever order they are listed.
+
+    Args:
+        most: how many; all where there are no more.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._chosen: list[tuple[int, ImageRef]] = []
+
+    def add(self, ref: ImageRef) -> None:
+        """Takes an image in if the digest of its name is among the smallest."""
+        digest = hashlib.blake2b(ref.name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        # The heap holds the largest of the chosen at its front: the next to go.
+        heapq.heappush(self._chosen, (-int.from_bytes(digest, "big"), ref))
+        if len(self._chosen) > self._most:
+            heapq.heappop(self._chosen)
+
+    @property
+    def refs(self) -> tuple[ImageRef, ...]:
+        """The chosen, in an order that has nothing to do with their names."""
+        return tuple(ref for _, ref in sorted(self._chosen, reverse=True))
+
+
+def take(config: RestoreConfig, recipe_digest: str, sample: Sample | None = None) -> Survey:
     """Lists both ends and counts; nothing is opened but files that lack a reference.
+
+    Args:
+        config: which archive, which output, which images.
+        recipe_digest: of the run.
+        sample: is shown every image that is to be done.
 
     Raises:
         UsageError: if an image that is to be restored has no picture in the reference folder.
@@ -59,12 +92,28 @@ def take(config: RestoreConfig, recipe_digest: str) -> Survey:
                 done += 1
                 continue
             pending, pending_bytes = pending + 1, pending_bytes + ref.size
+            if sample is not None:
+                sample.add(ref)
             if known is not None and stem(ref.name) not in known and _can_be_measured(config, ref):
                 raise UsageError(
                     f"--reference {config.reference} has no picture for {ref.name!r}: it must hold one "
                     "under the same name, of any extension, for every image of --input"
                 )
     return Survey(listed, done, unusable, pending, pending_bytes)
+
+
+def read_header(config: RestoreConfig, ref: ImageRef) -> Header:
+    """Reads the header of an image, in a guarded process, from its whole file.
+
+    Raises:
+        ImageError: if the image would be given up by what can be known without its pixels.
+    """
+    limits = Limits(max_bytes=config.max_bytes, max_pixels=round(config.max_megapixels * 1e6))
+    data = open_storage(config.input).read(ref, limits.max_bytes).data
+    header = Header(**Guard()(probe_message, {}, [data])[0])
+    if header.keep is None:
+        limits.check_pixels(header)
+    return header
 
 
 def receipts_in(output: str) -> int:

@@ -5,6 +5,7 @@ Imports no Beam: this runs in the guard's processes, which must start fast.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -160,6 +161,11 @@ def decode_message(request: Mapping[str, Any], parts: Sequence[bytes]) -> tuple[
         return {"keep": [kept.reason, kept.format, list(kept.size)]}, []
     fields, arrays = pack(picture)
     return {"format": name, "picture": fields}, arrays
+
+
+def probe_message(_: Mapping[str, Any], parts: Sequence[bytes]) -> tuple[dict[str, Any], list[Any]]:
+    """Reads a header in another process: the file in, the fields of `Header` out; raises as `probe`."""
+    return dataclasses.asdict(probe(parts[0])), []
 
 
 def typed(read: Callable[[], T]) -> T:

@@ -260,6 +260,7 @@ def on_workers(values: Mapping[str, Any], how: LaunchConfig) -> Launch:
     profile = profile_of(values.get("profile", DEFAULT_PROFILE))
     own: dict[str, Any] = {
         "profile": profile.name,
+        "price_region": how.region,
         "batch_megapixels": float(profile.batch_megapixels),
         "model_threads": max(1, profile.vcpus // profile.processes),
         # A GPU that is paid for and not found must not go unnoticed.

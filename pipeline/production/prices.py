@@ -118,7 +118,6 @@ def _prices(place: str, values: dict[str, Any], region: str) -> Prices:
         raise _WrongError(f"{there}, not of region {region}" + (f"; did you mean {near}?" if near else ""))
     found = _table(regions[region], f"regions.{region}")
     _known(found, ("basis", *_NUMBERS), f"regions.{region}", allowed=_TABLES)
-    tables = {name: _table(found.get(name, {}), f"regions.{region}.{name}") for name in _TABLES}
     return Prices(
         place=place,
         date=date,
@@ -126,11 +125,12 @@ def _prices(place: str, values: dict[str, Any], region: str) -> Prices:
         source=_text(values["source"], "source"),
         region=region,
         basis=_text(found["basis"], f"regions.{region}.basis"),
-        **{name: _price(found[name], f"regions.{region}.{name}") for name in _NUMBERS},
-        **{
-            name: {key: _price(value, f"regions.{region}.{name}.{key}") for key, value in table.items()}
-            for name, table in tables.items()
-        },
+        vcpu_hour=_price(found["vcpu_hour"], f"regions.{region}.vcpu_hour"),
+        memory_gb_hour=_price(found["memory_gb_hour"], f"regions.{region}.memory_gb_hour"),
+        disk_gb_hour=_price(found["disk_gb_hour"], f"regions.{region}.disk_gb_hour"),
+        shuffle_gb=_price(found["shuffle_gb"], f"regions.{region}.shuffle_gb"),
+        gpu_hour=_price_table(found.get("gpu_hour", {}), f"regions.{region}.gpu_hour"),
+        machine_hour=_price_table(found.get("machine_hour", {}), f"regions.{region}.machine_hour"),
     )
 
 
@@ -155,6 +155,10 @@ def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise _WrongError(f"{where} must be text, got {value!r}")
     return value
+
+
+def _price_table(value: Any, where: str) -> dict[str, float]:
+    return {key: _price(price, f"{where}.{key}") for key, price in _table(value, where).items()}
 
 
 def _price(value: Any, where: str) -> float:

@@ -479,3 +479,30 @@ def test_flags_of_one_way_reach_dataflow_by_the_other_too() -> None:
         assert f"--{theirs}={environment[ours]}" in flags
     assert environment["additionalExperiments"] == ["e"]
     assert "--experiments=e" in flags
+
+
+def test_a_launch_says_what_it_will_cost_and_one_beyond_the_cap_is_refused_before_anything_is_sent(
+    cloud: DataflowTwin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ["--profile=l4", "--max_num_workers=4"]
+    assert launched(cloud, [*BY_TEMPLATE, *wanted, "--max_cost=0.1", "--run_id=night2"]) == 8
+
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2].startswith("relume launch: l4, 4 workers: 4.00 to 15.0 minutes, 0.26 to 0.96 USD")
+    assert said[-1].startswith("relume launch: --max_cost 0.1: 1 images are expected to cost 0.51 USD")
+    assert cloud.jobs == []
+
+    assert launched(cloud, [*BY_TEMPLATE, *wanted, "--max_cost=2"]) == 0
+    (job,) = cloud.jobs
+    assert (job.launch["parameters"]["max_cost"], job.launch["parameters"]["profile"]) == ("2.0", "l4")
+
+
+def test_a_launch_without_a_cap_goes_on_where_there_is_no_price(
+    cloud: DataflowTwin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = [word.replace("us-central1", "europe-west4") for word in BY_TEMPLATE]
+
+    assert launched(cloud, [*elsewhere, "--dry_run"]) == 0
+    assert "cost not known: --prices built in: has prices of us-central1" in capsys.readouterr().err
+    assert launched(cloud, [*elsewhere, "--dry_run", "--max_cost=5"]) == 2
+    assert "not of region europe-west4" in capsys.readouterr().err.splitlines()[-1]

@@ -18,11 +18,13 @@ from apache_beam.portability.common_urns import resource_hints
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from PIL import Image as PilImage
 
+from jobs.command_line import ExitCode
+from jobs.restore import exit_code_of
 from model import contract
 from model.degradation import compress
 from pipeline import recording
 from pipeline.archive import Plan, RestoreArchive
-from pipeline.deadline import MAX_MINUTES, Deadline
+from pipeline.deadline import MAX_COST, MAX_MINUTES, Deadline
 from pipeline.options import RestoreConfig
 from pipeline.restoring import RestoreImages
 
@@ -209,16 +211,18 @@ def test_a_deadline_leaves_what_is_not_begun_and_a_second_run_makes_the_whole(
     assert names[0] == names[1]
 
 
+@pytest.mark.parametrize(("cap", "code"), [(MAX_MINUTES, ExitCode.TIME_CAP), (MAX_COST, ExitCode.COST_CAP)])
 def test_a_deadline_that_is_over_begins_nothing_and_still_accounts_for_every_input(
-    archive: Path, tmp_path: Path, tiny_model: Path
+    cap: str, code: ExitCode, archive: Path, tmp_path: Path, tiny_model: Path
 ) -> None:
     plan = plan_of(archive, tmp_path / "out", tiny_model)
 
-    summary = run(dataclasses.replace(plan, deadline=Deadline(0.0, MAX_MINUTES)))
+    summary = run(dataclasses.replace(plan, deadline=Deadline(0.0, cap)))
 
     assert summary["counts"] == {"restored": 0, "kept": 0, "skipped": 0, "failed": 0, "left": 9}
     assert (summary["inputs"], summary["accounted"]) == (9, True)
     assert list(objects(tmp_path / "out")) == []
+    assert exit_code_of(summary, tolerate=0) == code
 
 
 STEPS = ("InTime/", "Hold/", "Read/", "Large/", "Decode/", "Restore/", "Encode/", "Judge/", "Write/", "WriteKept/")

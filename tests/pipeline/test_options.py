@@ -52,6 +52,9 @@ def test_every_option_can_be_set_on_the_command_line() -> None:
         accelerator_hint="type:nvidia-l4;count:1;install-nvidia-driver:5xx",
         min_ram_hint="16GB",
         log_format="json",
+        max_cost=12.5,
+        prices="prices.toml",
+        price_region="europe-west1",
     )
     arguments = []
     for one in options_of(RestoreConfig):
@@ -92,6 +95,8 @@ def test_beam_flags_among_ours_and_after_a_lone_dash_dash_come_out_as_beam_spell
             "--accelerator_hint must be of the form type:nvidia-l4;count:1;install-nvidia-driver:5xx, got 'nvidia-l4'",
         ),
         (["--min_ram_hint", "much"], "--min_ram_hint must be of the form 16GB, got 'much'"),
+        (["--max_cost", "5"], "--max_cost needs --profile, one of cpu, t4, l4, a100: what is a worker?"),
+        (["--profile", "l5"], "--profile must be one of cpu, t4, l4, a100, got l5"),
         (["--format", "tif"], "--format must be one of same, png, webp-lossless, tiff, got tif; did you mean tiff?"),
         (["--output", "photos/out"], "--output must lie outside --input and not hold it, got photos/out and photos"),
         (["--input", "restored/a"], "--output must lie outside --input and not hold it, got restored and restored/a"),
@@ -146,7 +151,7 @@ def test_our_flags_and_beams_do_not_clash() -> None:
 
 
 def test_the_recipe_digest_changes_with_what_changes_the_output_and_with_nothing_else() -> None:
-    config = RestoreConfig("photos", "restored")
+    config = RestoreConfig("photos", "restored", profile="cpu")
     changes: dict[str, object] = {
         "input": "a", "output": "b", "model": "c", "reference": "d", "include": ("e",), "exclude": ("f",),
         "inventory": "g", "max_megapixels": 1.0, "max_bytes": 1, "format": "png", "strength": 0.5,
@@ -154,6 +159,7 @@ def test_the_recipe_digest_changes_with_what_changes_the_output_and_with_nothing
         "assume_quality": 20, "profile": "t4", "dry_run": True, "run_id": "h", "verbose": True, "max_minutes": 1.0,
         "model_threads": 1, "require_gpu": True, "accelerator_hint": "type:nvidia-l4;count:1", "min_ram_hint": "16GB",
         "log_format": "json",
+        "max_cost": 1.0, "prices": "i", "price_region": "j",
     }  # fmt: skip
     assert changes.keys() == {one.name for one in options_of(RestoreConfig)}
 

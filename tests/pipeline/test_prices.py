@@ -30,8 +30,9 @@ def test_the_prices_that_ship_price_every_profile_and_say_when_and_whence(region
 def test_a_workers_hour_is_its_vcpus_memory_disk_and_gpu_or_its_machines_own_price(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text(
-        'date = 2027-01-02\ncurrency = "EUR"\nsource = "our contract"\n[regions.moon]\nbasis = "offer 7"\nvcpu_hour = 1\n'
-        "memory_gb_hour = 0.5\ndisk_gb_hour = 0.01\nshuffle_gb = 0\n[regions.moon.gpu_hour]\nnvidia-tesla-t4 = 3\n"
+        'date = 2027-01-02\ncurrency = "EUR"\nsource = "our contract"\n[regions.moon]\nbasis = "offer 7"\n'
+        "vcpu_hour = 1\nmemory_gb_hour = 0.5\ndisk_gb_hour = 0.01\nshuffle_gb = 0\n"
+        "[regions.moon.gpu_hour]\nnvidia-tesla-t4 = 3\n"
         "[regions.moon.machine_hour]\nn2-standard-4 = 2\n"
     )
 
@@ -49,7 +50,7 @@ def test_prices_may_lie_in_a_bucket(gcs: GcsTwin) -> None:
     gcs.put("costs", "a/prices.toml", SHIPPED.replace("0.056", "0.5").encode())
 
     assert read_prices("gs://costs/a/prices.toml", "us-central1").vcpu_hour == 0.5
-    with pytest.raises(UsageError, match="--prices gs://costs/a/none.toml: cannot be read: no such object"):
+    with pytest.raises(UsageError, match=r"--prices gs://costs/a/none\.toml: cannot be read: no such object"):
         read_prices("gs://costs/a/none.toml", "us-central1")
 
 

@@ -60,3 +60,28 @@ def test_a_reference_folder_without_files_is_refused(config: RestoreConfig, tmp_
 
     with pytest.raises(UsageError, match=r"--reference .*pristine holds no files"):
         survey.take(wanted, "recipe")
+
+
+def test_a_sample_is_the_same_in_whatever_order_images_are_listed_and_takes_in_all_there_are() -> None:
+    refs = [ImageRef(f"{number}.jpg", number, "1") for number in range(200)]
+
+    def chosen(order: list[ImageRef], most: int) -> tuple[ImageRef, ...]:
+        sample = survey.Sample(most)
+        for ref in order:
+            sample.add(ref)
+        return sample.refs
+
+    assert chosen(refs, 20) == chosen(refs[::-1], 20)
+    assert len(set(chosen(refs, 20))) == 20
+    # By chance, and not from one end: with 20 of 200 either half is empty once in a million.
+    assert {ref.size < 100 for ref in chosen(refs, 20)} == {True, False}
+    assert set(chosen(refs, 500)) == set(refs)
+    assert chosen(refs, 0) == ()
+
+
+def test_only_what_is_to_be_done_is_shown_to_a_sample(config: RestoreConfig) -> None:
+    sample = survey.Sample(10)
+
+    survey.take(config, "recipe", sample)
+
+    assert sorted(ref.name for ref in sample.refs) == ["x/b.jpg", "z/d.jpg", "z/e.jpg"]
