@@ -2,8 +2,7 @@
 
 A patch is degraded from a region a little larger than itself, so that chroma upsampling at its border and a shifted
 grid of an earlier compression look as they do inside a picture. Compression comes last and starts at the patch's corner
-moved by
-`MARGIN`, a multiple of the largest MCU: the grid of the last JPEG is at (0, 0) of the patch.
+moved by `MARGIN`, a multiple of the largest MCU: the grid of the last JPEG is at (0, 0) of the patch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Measures what a restoration did and decides whether it may replace its input.
 
 The numbers are taken from the bytes that would be written, decoded again. An image passes every check of the gate or is
-kept
-as it was: no check is weighed against another.
+kept as it was: no check is weighed against another.
 """
 
 from __future__ import annotations

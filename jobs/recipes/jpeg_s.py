@@ -3,8 +3,7 @@
 Cost: 22,000 steps of 32 patches of 64 pixels, then of 14 patches of 96; 73 minutes on two cores that other work shared
 (AVX-512 with bfloat16). Result, in dB of PSNR at quality 10/20/30/40 by `relume evaluate`: BSDS500 test (200 images)
 28.99/31.27/32.62/33.57, where the JPEGs have 27.80/30.05/31.37/32.30. DnCNN-3 is published with 29.21/31.53/32.90/33.85
-at
-35 times the cost: this recipe does not reach it.
+at 35 times the cost: this recipe does not reach it.
 """
 
 from model.deconvnet import SIZES
