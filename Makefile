@@ -8,7 +8,9 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 COMPILE := $(VENV)/bin/uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
     --no-emit-index-url --no-emit-find-links --no-annotate --quiet --custom-compile-command "make lock" $(ARGS)
 
-.PHONY: help setup setup-dev demo test lint types lock clean
+IMAGES ?= bsds500_test
+
+.PHONY: help setup setup-dev demo published test lint types lock clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -21,6 +23,9 @@ setup-dev: $(VENV)/dev.stamp  ## the same, and everything that the checks and te
 demo: setup  ## restore samples/archive into demo-output with the built-in model
 	$(VENV)/bin/relume restore --input samples/archive --output demo-output --reference samples/pristine \
 	    --tolerate 2 --runner DirectRunner
+
+published: setup  ## measure the built-in model as published tables do; IMAGES=FOLDER names the photographs
+	$(VENV)/bin/relume evaluate --images $(IMAGES) --quality 10,20,30,40
 
 test: lint types  ## lint, types and every test
 	$(VENV)/bin/python -m pytest

@@ -26,7 +26,7 @@ from pipeline.verifying import Kind
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-WITH_COMMANDS = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+WITH_COMMANDS = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted(DOCS.rglob("*.md"))]
 WITH_LINKS = [*WITH_COMMANDS, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "samples/README.md"))]
 
 FENCE = re.compile(r"^```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -39,7 +39,13 @@ def python_without_venv(tmp_path: Path) -> Path:
 def test_help_lists_every_command() -> None:
     listed = {line.split()[1] for line in make("help").stdout.splitlines()}
 
-    assert listed == {"help", "setup", "setup-dev", "demo", "test", "lint", "types", "lock", "clean"}
+    assert listed == {"help", "setup", "setup-dev", "demo", "published", "test", "lint", "types", "lock", "clean"}
+
+
+def test_the_published_protocol_is_measured_on_the_photographs_that_are_named(tmp_path: Path) -> None:
+    done = make("--dry-run", "published", "IMAGES=photos", f"VENV={tmp_path}")
+
+    assert f"{tmp_path}/bin/relume evaluate --images photos --quality 10,20,30,40" in done.stdout
 
 
 def test_an_interpreter_that_does_not_exist_is_named_in_one_line(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""The benchmark of speed: a reference of the published cost, all measured on the same picture, and a table."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import speed
+from benchmarks.speed import Contender
+
+
+def test_the_reference_is_the_network_that_was_published() -> None:
+    network = speed.dncnn()
+
+    assert speed.kmacs_of(network) == pytest.approx(665, abs=1)
+    assert sum(len(weights.shape) == 4 for weights in network.weights) == 20
+    assert network(np.zeros((1, 12, 16, 1), np.float32)).shape == (1, 12, 16, 1)
+
+
+def test_every_model_is_measured_both_ways_and_a_megapixel_is_one_of_the_output(
+    tiny_model: Path, tiny_x2_model: Path
+) -> None:
+    found = speed.contenders([tiny_model, tiny_x2_model], 64, speed.dncnn(layers=3, width=4))
+
+    assert [(one.name, one.way) for one in found] == [
+        ("DnCNN-3", "raw"),
+        ("tiny", "raw"),
+        ("tiny", "Restorer"),
+        ("tiny-x2", "raw"),
+        ("tiny-x2", "Restorer"),
+    ]
+    for one in found:
+        side = round((one.megapixels * 1e6) ** 0.5)
+        assert side == (128 if one.name == "tiny-x2" else 64)
+        assert np.asarray(one.restore()).shape[1:3] == (side, side)
+    assert all(0 < seconds < 1000 for seconds in speed.measure(found[:1], 1))
+
+
+def test_the_first_round_is_not_counted_and_the_least_of_the_others_is() -> None:
+    taken: list[float] = []
+
+    def work() -> None:
+        start = time.process_time()
+        sum(range((3_000_000, 300_000, 30_000)[len(taken)]))
+        taken.append(time.process_time() - start)
+
+    (seconds,) = speed.measure([Contender("a", "raw", 1, 1.0, work)], 2)
+
+    assert len(taken) == 3
+    assert taken[2] <= seconds < taken[0]
+
+
+def test_the_table_gives_ratios_to_the_first() -> None:
+    found = [Contender(name, "raw", kmacs, 1, lambda: None) for name, kmacs in (("DnCNN-3", 665), ("s", 19.2))]
+
+    assert speed.markdown(found, [16.0, 0.5]).splitlines()[2:] == [
+        "| DnCNN-3 | raw | 665 | 16.000 | 1 |",
+        "| s | raw | 19 | 0.500 | 1/32.0 |",
+    ]
+
+
+@pytest.mark.parametrize("flags", [["--side", "100"], ["--rounds", "0"]])
+def test_numbers_that_make_no_sense_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        speed.main(flags)
+
+    assert ended.value.code == 2
+    assert flags[0] in capsys.readouterr().err
