@@ -227,7 +227,12 @@ def hungry(restorer: Restorer, most_tiles: int, **options: Any) -> Restorer:
         # Beyond what 64-bit processors can address, so that no system promises it and hands it out later.
         return np.empty(2**60 if tiles > most_tiles else 1, np.uint8)[0]
 
-    program = types.SimpleNamespace(signatures={**signatures, "restore": restore})
+    @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def estimate(pixels: Any) -> Any:
+        scratch = tf.numpy_function(work, [tf.shape(pixels)[0]], tf.uint8)
+        return signatures["estimate"](pixels=pixels + 0 * scratch)
+
+    program = types.SimpleNamespace(signatures={**signatures, "restore": restore, "estimate": estimate})
     return Restorer(program, restorer.contract, **options)
 
 
@@ -246,9 +251,19 @@ def test_memory_that_runs_out_halves_the_batch_once_and_changes_no_pixel(restore
     assert (tight.batches_halved, tight.batch_pixels) == (halved, left)
 
 
+def test_memory_that_runs_out_for_an_estimate_makes_it_piece_by_piece(restorer: Restorer, photo: Array) -> None:
+    expected = restorer.estimate([photo])[0]
+
+    np.testing.assert_allclose(hungry(restorer, 1).estimate([photo])[0].vector, expected.vector, atol=1e-5)
+    with pytest.raises(RestorationError, match="no room for one piece"):
+        hungry(restorer, 0).estimate([photo])
+
+
 def test_no_room_for_one_tile_is_an_error_that_says_so(restorer: Restorer, photo: Array) -> None:
+    task = Task(photo, estimate=restorer.estimate([photo])[0])
+
     with pytest.raises(RestorationError, match="too large for the device"):
-        hungry(restorer, 0).restore([Task(photo)])
+        hungry(restorer, 0).restore([task])
 
 
 def test_the_estimate_is_a_distribution_and_the_same_every_time(restorer: Restorer, photo: Array) -> None:
