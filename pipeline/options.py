@@ -43,7 +43,7 @@ examples:
 
 exit codes: 0 done, 1 more failed than --tolerate allows, 2 wrong usage,
   7 stopped by an error, 8 --max_cost is not enough, 10 --max_minutes are over,
-  11 another run is at work on the output; after 8 and 10 the same command goes on"""
+  11 another run is at work on the output; after 8 and 10 a rerun goes on"""
 
 
 def new_run_id() -> str:
