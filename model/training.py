@@ -152,9 +152,8 @@ class Recipe:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
         if self.network.scale != self.degradation.scale:
-            raise ValueError(
-                f"network has scale {self.network.scale}, degradation must too, got {self.degradation.scale}"
-            )
+            wanted, scale = self.network.scale, self.degradation.scale
+            raise ValueError(f"degradation must have the network's scale {wanted}, got {scale}")
 
     def phase_at(self, step: int) -> tuple[Phase, int]:
         """The phase of a step, and the step at which that phase ends."""
