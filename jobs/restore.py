@@ -138,7 +138,7 @@ def prepare(config: RestoreConfig, sample: int | None = None) -> Prepared:
     recording.check_recipe(config.output, digest, settings, replace=config.replace, dry_run=True)
     minutes = config.max_minutes
     deadline = None if minutes is None else Deadline(began + 60 * minutes, MAX_MINUTES)
-    return Prepared(Plan(config, run, model, deadline=deadline), found, chosen.refs, began)
+    return Prepared(Plan(config, run, model, deadline=deadline, scale=agreed.scale), found, chosen.refs, began)
 
 
 def start(prepared: Prepared, options: Any) -> Any:

@@ -167,7 +167,7 @@ def _reproduce(config: VerifyConfig, target: Storage) -> Iterator[Finding]:
         models.folder_of(model, agreed.digest)
     except ModelError as error:
         raise UsageError(f"--model {model}: {error}") from error
-    means = Means(config.input, model, agreed.digest, config.reference)
+    means = Means(config.input, model, agreed.digest, config.reference, agreed.scale)
     check_model(target, means)
     sound = []
     for finding, receipt in verifying.verify_some(target, config.reproduce, config.seed):

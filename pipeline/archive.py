@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
 import apache_beam as beam
@@ -43,6 +44,7 @@ class Plan:
         lease: the run's hold on its output, renewed by the workers and released at the end; None for a run that needs
             none, because nobody else knows of its output.
         deadline: from when on no further image is begun; None where the run has all the time that it needs.
+        scale: output pixels to one of the source along an axis, as the model's contract says.
     """
 
     config: RestoreConfig
@@ -50,11 +52,18 @@ class Plan:
     model: str
     lease: Lease | None = None
     deadline: Deadline | None = None
+    scale: int = 1
 
     @property
     def limits(self) -> Limits:
-        """What an image may cost before it is decoded."""
-        return Limits(max_bytes=self.config.max_bytes, max_pixels=round(self.config.max_megapixels * 1e6))
+        """What an image may cost before it is decoded: its pixels count as they will be written."""
+        most = round(self.config.max_megapixels * 1e6 / self.scale**2)
+        return Limits(max_bytes=self.config.max_bytes, max_pixels=max(1, most))
+
+    @property
+    def above_pixels(self) -> int:
+        """Images of more pixels are restored in bands; a model that enlarges has none."""
+        return round(self.config.band_megapixels * 1e6) if self.scale == 1 else sys.maxsize
 
     @property
     def restoring(self) -> RestoreSettings:
@@ -69,6 +78,7 @@ class Plan:
             batch_pixels=round(c.batch_megapixels * 1e6),
             threads=c.model_threads,
             accelerated=c.needs_gpu,
+            scale=self.scale,
         )
 
 
@@ -87,8 +97,10 @@ class RestoreEach(beam.PTransform):
 
     def expand(self, pending: beam.PCollection[ImageRef]) -> beam.PCollection[Row]:
         c, limits, model = self.plan.config, self.plan.limits, self.plan.restoring
-        references = None if c.reference is None else ReferenceFolder(c.reference, limits)
-        gate, guard, above = Gate(), Guard(), round(c.band_megapixels * 1e6)
+        # As large as what is written.
+        pristine = dataclasses.replace(limits, max_pixels=round(c.max_megapixels * 1e6))
+        references = None if c.reference is None else ReferenceFolder(c.reference, pristine)
+        gate, guard, above = Gate(), Guard(), self.plan.above_pixels
         bands = LargeSettings(
             c.input, c.output, self.plan.run, model, c.format, limits, above, gate, references, decode=guard
         )

@@ -153,7 +153,7 @@ class Damage:
     Attributes:
         kind: the most likely class.
         confidence: its probability, 0..1.
-        quality: JPEG quality factor that the pixels look like, 1..100.
+        quality: JPEG quality factor that the pixels look like, 1..100; None where the model does not undo JPEG.
         noise: sigma in grey levels.
         blur: sigma in pixels.
         header_quality: quality factor that the file's tables stand for, or None.
@@ -162,7 +162,7 @@ class Damage:
 
     kind: str
     confidence: float
-    quality: float
+    quality: float | None
     noise: float
     blur: float
     header_quality: int | None
@@ -175,11 +175,13 @@ class Restoration:
 
     Attributes:
         image: as decoded.
-        pages: restored pixels, one for each page, shaped and typed as the page's; empty where nothing was restored.
+        pages: restored pixels, one for each page, of its type and `scale` times its size; empty where nothing was
+            restored.
         damage: what the model estimated.
         remaining: what it estimates of the restored pixels; None where nothing was restored.
         projected: that the luma was kept in the file's quantisation bins.
         spared: None, or why the model left the image alone (`already-good`, `graphics`).
+        task, scale: of the model, as in its contract.
         device: what the model ran on: `cpu`, or the accelerator's name.
     """
 
@@ -189,6 +191,8 @@ class Restoration:
     remaining: Damage | None = None
     projected: bool = False
     spared: str | None = None
+    task: str = "jpeg"
+    scale: int = 1
     device: str = "cpu"
 
     @property
@@ -231,7 +235,7 @@ class Measures:
         psnr: against the reference, luma, dB.
         ssim: against the reference, luma, 0..1.
         blockiness: how much steeper steps are on the JPEG grid than off it; 1 is none.
-        quality: the model's estimate, 1..100.
+        quality: the model's estimate, 1..100, where it is one that undoes JPEG.
     """
 
     psnr: float | None = None

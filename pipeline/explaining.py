@@ -37,6 +37,8 @@ _CHECKS = {
     "drift": "root mean square of the change of 8x8 block means, in grey levels",
     "blockiness": "how much the blockiness rose",
     "quality": "points that the model's own estimate of the quality fell",
+    "noise": "grey levels that the model's own estimate of the noise rose",
+    "blur": "pixels that the model's own estimate of the blur rose",
     "psnr": "what was gained against the reference, in dB",
 }
 
@@ -279,7 +281,8 @@ def _damage(damage: Damage | None) -> Iterator[tuple[str, str]]:
         yield "damage", "the model never saw this image"
         return
     yield "damage", f"most likely {damage.kind} ({100 * damage.confidence:.0f} % sure)"
-    yield "", f"quality like JPEG {damage.quality:.0f}"
+    if damage.quality is not None:
+        yield "", f"quality like JPEG {damage.quality:.0f}"
     yield "", f"noise {damage.noise:.1f} grey levels, blur {damage.blur:.1f} pixels"
     if damage.header_quality is not None:
         twice = "; the pixels look much worse: it was compressed before" if damage.recompressed else ""

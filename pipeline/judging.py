@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+import cv2
 import numpy as np
 import scipy.fft
 from apache_beam.metrics import Metrics
@@ -35,14 +36,26 @@ class Gate:
         outside_bins: largest share of luma coefficients more than one DCT unit outside the file's quantisation bins;
             for a JPEG that was compressed once.
         drift: largest root mean square of the change of 8x8 luma block means, in grey levels, where no bins bound it.
+        drift_of_noise, drift_of_blur: by how much more for each grey level of noise, and each pixel of blur, that the
+            model takes away: those move the means themselves (by 0.25 and 3.8 at most, over validation pictures).
         blockiness: how much the blockiness may rise.
-        quality: how many points the model's own estimate may fall.
+        quality: how many points the model's own estimate may fall; of a model that undoes JPEG.
+        noise, blur: by how many grey levels and pixels its estimate may rise; of a model that takes them away.
     """
 
     outside_bins: float = 0.001
     drift: float = 3.0
+    drift_of_noise: float = 0.25
+    drift_of_blur: float = 3.0
     blockiness: float = 0.02
     quality: float = 3.0
+    noise: float = 1.0
+    blur: float = 0.1
+
+    def drift_of(self, task: str, damage: Damage) -> float:
+        """The largest drift for a model of a task and what it estimated."""
+        more = {"denoise": self.drift_of_noise * damage.noise, "deblur": self.drift_of_blur * damage.blur}
+        return self.drift + more.get(task, 0.0)
 
 
 def outside_bins(written: Pixels, decoded: Pixels, steps: Any, tolerance: float = 1.0) -> float:
@@ -97,21 +110,25 @@ def _coefficients(pixels: Pixels) -> Any:
     return scipy.fft.dctn(blocks, axes=(2, 3), norm="ortho")
 
 
-def measure(pixels: Pixels, reference: Pixels | None, quality: float | None) -> Measures:
+def measure(
+    pixels: Pixels, reference: Pixels | None, quality: float | None, *, compared: Pixels | None = None
+) -> Measures:
     """Measures one state of a page.
 
     Args:
-        pixels: as stored.
+        pixels: as stored, or brought to the source's size.
         reference: the pristine pixels, or None; not compared where its size or depth differs.
         quality: the model's estimate.
+        compared: what is held against the reference, where that is not `pixels`.
     """
+    held = pixels if compared is None else compared
     rows = metrics_of_rows.Blockiness()
     for start in range(0, pixels.shape[0], _STRIPE):
         rows.add(pixels[start : start + _STRIPE])
     blockiness = rows.value()
-    if reference is None or reference.shape[:2] != pixels.shape[:2] or reference.dtype != pixels.dtype:
+    if reference is None or reference.shape[:2] != held.shape[:2] or reference.dtype != held.dtype:
         return _measures(None, None, blockiness, quality)
-    mine, pristine = metrics.luma(pixels), metrics.luma(reference)
+    mine, pristine = metrics.luma(held), metrics.luma(reference)
     return _measures(metrics.psnr(mine, pristine), metrics.ssim(mine, pristine), blockiness, quality)
 
 
@@ -141,13 +158,15 @@ def judge(encoded: Encoded, gate: Gate, references: References | None = None) ->
     image = restoration.image
     damage = restoration.damage
     reference = None if references is None else references(image.ref.name)
-    before = measure(image.pages[0].pixels, reference, damage.quality)
+    source, scale = image.pages[0].pixels, restoration.scale
+    before = measure(source, reference, damage.quality, compared=None if scale == 1 else enlarged(source, scale))
     if restoration.spared is not None or not encoded.pages:
         verdict = Verdict("kept", restoration.spared or "nothing-to-restore", before, damage=damage)
         return _keep(image, verdict, restoration.device)
     remaining = restoration.remaining.quality if restoration.remaining else None
-    after = measure(encoded.pages[0], reference, remaining)
-    verdict = _verdict(_harm(restoration, encoded, gate), before, after, gate, damage)
+    after = measure(reduced(encoded.pages[0], scale), reference, remaining, compared=encoded.pages[0])
+    harm = [*_harm(restoration, encoded, gate), *_left(restoration.task, damage, restoration.remaining, gate)]
+    verdict = _verdict(harm, before, after, gate, damage)
     if verdict.outcome == "kept":
         return _keep(image, verdict, restoration.device)
     return Judged(
@@ -168,14 +187,52 @@ def judge(encoded: Encoded, gate: Gate, references: References | None = None) ->
 def _harm(restoration: Restoration, encoded: Encoded, gate: Gate) -> list[Check]:
     """Checks of what was written against what was decoded."""
     image = restoration.image
-    pairs = list(zip(encoded.pages, (page.pixels for page in image.pages), strict=True))
-    changed = max(float(np.mean(written != decoded)) for written, decoded in pairs)
-    if restoration.projected and image.quantization is not None:
-        steps = image.quantization[0]
-        share = max(outside_bins(written, decoded, steps) for written, decoded in pairs)
-        return [_changed(changed), _at_most("bins", share, gate.outside_bins)]
-    drift = max(block_drift(written, decoded) for written, decoded in pairs)
-    return [_changed(changed), _at_most("drift", drift, gate.drift)]
+    sources = [page.pixels for page in image.pages]
+    pairs = [(reduced(page, restoration.scale), source) for page, source in zip(encoded.pages, sources, strict=True)]
+    drift = gate.drift_of(restoration.task, restoration.damage)
+    if restoration.scale != 1:
+        # A picture of another size is another picture, and no bins are known of it.
+        return [_at_most("drift", max(block_drift(*pair) for pair in pairs), drift)]
+    checks = [_changed(max(float(np.mean(written != decoded)) for written, decoded in pairs))]
+    if image.quantization is not None:
+        # Where the last bins do not bind, as after noise or an earlier compression, it is told what left them.
+        limit = gate.outside_bins if restoration.projected else 1.0
+        share = max(outside_bins(written, decoded, image.quantization[0]) for written, decoded in pairs)
+        checks.append(_at_most("bins", share, limit))
+        if restoration.projected:
+            return checks
+    return [*checks, _at_most("drift", max(block_drift(*pair) for pair in pairs), drift)]
+
+
+def _left(task: str, damage: Damage, remaining: Damage | None, gate: Gate) -> list[Check]:
+    """Checks that there is no more of what a model takes away than there was, by its own estimate."""
+    if remaining is None:
+        return []
+    match task:
+        case "denoise":
+            return [_at_most("noise", remaining.noise - damage.noise, gate.noise)]
+        case "deblur":
+            return [_at_most("blur", remaining.blur - damage.blur, gate.blur)]
+        case _:
+            return []
+
+
+def reduced(pixels: Pixels, scale: int) -> Pixels:
+    """Brings an enlarged picture back to the size of its source: the means of `scale` x `scale` pixels."""
+    if scale == 1:
+        return pixels
+    rows, cols = (side // scale for side in pixels.shape[:2])
+    return _sized(pixels, rows, cols, cv2.INTER_AREA)
+
+
+def enlarged(pixels: Pixels, scale: int) -> Pixels:
+    """Enlarges a picture by interpolation, to be held against what is of that size."""
+    return _sized(pixels, scale * pixels.shape[0], scale * pixels.shape[1], cv2.INTER_CUBIC)
+
+
+def _sized(pixels: Pixels, rows: int, cols: int, interpolation: int) -> Pixels:
+    # OpenCV gives grey back without its axis of channels.
+    return cv2.resize(pixels, (cols, rows), interpolation=interpolation).reshape(rows, cols, pixels.shape[2])
 
 
 def _changed(share: float) -> Check:
@@ -269,17 +326,19 @@ class Tally:
         return _measures(likeness.psnr, likeness.ssim, blockiness, quality)
 
 
-def judge_tallies(pages: Sequence[Tally], damage: Damage, remaining: Damage, gate: Gate) -> Verdict:
+def judge_tallies(pages: Sequence[Tally], damage: Damage, remaining: Damage, gate: Gate, task: str = "jpeg") -> Verdict:
     """Decides about an image of which no quantisation bins are known, as `judge` does.
 
     Args:
         pages: of all its pages.
         damage, remaining: as in `Restoration`.
         gate: what an output must not do.
+        task: of the model, of scale 1.
     """
     harm = [
         _changed(max(page.changed for page in pages)),
-        _at_most("drift", max(page.drift for page in pages), gate.drift),
+        _at_most("drift", max(page.drift for page in pages), gate.drift_of(task, damage)),
+        *_left(task, damage, remaining, gate),
     ]
     return _verdict(harm, pages[0].before(damage.quality), pages[0].after(remaining.quality), gate, damage)
 

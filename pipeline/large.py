@@ -203,10 +203,11 @@ class _Way:
             find: finds the pristine picture by the image's name; None where there are none.
         """
         estimates = [self._estimate(page) for page in self.image.pages]
-        damage = damage_of(estimates[0], None)
+        task = self.restorer.contract.task
+        damage = damage_of(estimates[0], None, task)
         reference = None if find is None else find(self.file.ref.name)
         model = self.settings.model
-        spared = triage(damage, model.keep_above_quality, model.assume_quality)
+        spared = triage(damage, model.keep_above_quality, model.assume_quality, task)
         if spared is not None:
             Metrics.counter("restore", "images_spared").inc()
             before = self._tally(0, None, reference).before(damage.quality)
@@ -219,7 +220,7 @@ class _Way:
             for number, (tally, digest) in enumerate(zip(tallies, restored.digests, strict=True)):
                 if is_exact(self.image.pages[number], self.settings.form) and tally.digest != digest:
                     raise UnsupportedImageError(f"page {number} of a lossless tiff came back different")
-        verdict = judge_tallies(tallies, damage, restored.remaining, self.settings.gate)
+        verdict = judge_tallies(tallies, damage, restored.remaining, self.settings.gate, task)
         return self._kept(verdict) if verdict.outcome == "kept" else self._replaced(verdict, restored.spool)
 
     def _rows(self, page: LargePage, start: int, stop: int) -> tuple[Pixels, Pixels | None]:
@@ -250,7 +251,7 @@ class _Way:
         with _stage(self.file.ref, "encode"):
             all_rows = [rows(number) for number in range(len(pages))]
             spool = Spool.written_by(lambda to: write_large(to, self.image, all_rows, self.settings.form))
-        remaining = damage_of(self.restorer.estimate_pieces(sampler.pieces()), None)
+        remaining = damage_of(self.restorer.estimate_pieces(sampler.pieces()), None, self.restorer.contract.task)
         return _Restored(spool, tuple(digest.hexdigest() for digest in digests), remaining)
 
     def _bands(self, page: LargePage, estimate: Estimate) -> Iterator[tuple[int, Pixels, Pixels | None]]:

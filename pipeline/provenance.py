@@ -360,7 +360,7 @@ def _damage(said: _Values) -> Damage:
     return Damage(
         kind=said.text("kind"),
         confidence=said.number("confidence"),
-        quality=said.number("quality"),
+        quality=said.number_or_none("quality"),
         noise=said.number("noise"),
         blur=said.number("blur"),
         header_quality=None if header is None else int(header),

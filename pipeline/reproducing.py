@@ -40,12 +40,14 @@ class Means:
         model: as in `models.folder_of`.
         model_digest: of its contract.
         reference: folder of pristine images, or None.
+        scale: of the model.
     """
 
     input: str
     model: str
     model_digest: str
     reference: str | None = None
+    scale: int = 1
 
 
 def check_model(target: Storage, means: Means) -> None:
@@ -111,7 +113,7 @@ def _config(folder: Path, group: Sequence[Receipt], settings: Mapping[str, Any],
     )
     # No limit may refuse what was restored once.
     most_bytes = max(base.max_bytes, *(receipt.source.size for receipt in group))
-    pixels = max(receipt.width * receipt.height * receipt.pages for receipt in group)
+    pixels = means.scale**2 * max(receipt.width * receipt.height * receipt.pages for receipt in group)
     base = dataclasses.replace(base, max_bytes=most_bytes, max_megapixels=max(base.max_megapixels, pixels / 1e6))
     chosen = {name: value for name, value in settings.items() if name != "model"}
     config = dataclasses.replace(base, **chosen)
@@ -130,7 +132,7 @@ def _restore(config: RestoreConfig, group: Sequence[Receipt], means: Means, reci
     Path(config.inventory).write_text("".join(lines), encoding="utf-8", newline="\n")
     run = RunInfo(_RUN, pipeline.__version__, means.model_digest, recipe, config.recipe_settings())
     with beam.Pipeline(runner=FnApiRunner()) as root:
-        _ = root | RestoreArchive(Plan(config, run, means.model))
+        _ = root | RestoreArchive(Plan(config, run, means.model, scale=means.scale))
     return {row.name: row for row in read_rows(config.output, _RUN)}
 
 

@@ -39,6 +39,7 @@ class RestoreSettings:
         keep_above_quality: quality factor from which an image is already good, 1..101; 101 restores everything.
         batch_pixels: at most so many pixels in a batch, unless a single image has more.
         threads, accelerated: as in `model.device.prepare`.
+        scale: of the model; a batch is weighed by what comes out.
     """
 
     model: str
@@ -49,6 +50,7 @@ class RestoreSettings:
     batch_pixels: int = 4_000_000
     threads: int | None = None
     accelerated: bool = False
+    scale: int = 1
 
     def load(self) -> Restorer:
         """Loads the model in this process."""
@@ -64,28 +66,38 @@ class RestoreSettings:
         return estimate if self.assume_quality is None else estimate.assuming(self.assume_quality, header_quality)
 
 
-def damage_of(estimate: Estimate, header_quality: int | None) -> Damage:
-    """What pixels and header together say of an image."""
+def damage_of(estimate: Estimate, header_quality: int | None, task: str = "jpeg") -> Damage:
+    """What pixels and header together say of an image, by a model of that task."""
+    knows_jpeg = task == "jpeg"
     return Damage(
         kind=estimate.kind,
         confidence=estimate.classes[estimate.kind],
-        quality=estimate.quality,
+        quality=estimate.quality if knows_jpeg else None,
         noise=estimate.noise,
         blur=estimate.blur,
         header_quality=header_quality,
-        recompressed=estimate.contradicts(header_quality),
+        recompressed=knows_jpeg and estimate.contradicts(header_quality),
     )
 
 
-def triage(damage: Damage, keep_above_quality: float, assume_quality: float | None = None) -> str | None:
+def triage(
+    damage: Damage, keep_above_quality: float, assume_quality: float | None = None, task: str = "jpeg"
+) -> str | None:
     """Why an image is left alone, or None where there is something to restore.
 
-    The header is believed, better or worse than the pixels look (a smooth sky hides its compression from the estimate),
-    unless they contradict it: then the file was compressed before, and they count. Above both stands what the user
-    knows of the quality; that a picture is no photograph remains the model's word.
+    For a model that undoes JPEG the header is believed, better or worse than the pixels look (a smooth sky hides its
+    compression from the estimate), unless they contradict it: then the file was compressed before, and they count.
+    Above both stands what the user knows of the quality; that a picture is no photograph remains the model's word.
+
+    A model of another task says whether the image is clean of what it takes away. Twice the size is what is wanted of
+    every image.
     """
+    if task == "x2":
+        return None
     if damage.kind == "graphics" and damage.confidence >= _CERTAIN:
         return "graphics"
+    if damage.quality is None:
+        return "already-good" if damage.kind == "clean" and keep_above_quality <= 100 else None
     believed = damage.quality if damage.header_quality is None or damage.recompressed else damage.header_quality
     if assume_quality is not None:
         believed = assume_quality
@@ -117,7 +129,7 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
         return {
             "min_batch_size": weight,
             "max_batch_size": weight,
-            "element_size_fn": _PixelWeight(weight),
+            "element_size_fn": _PixelWeight(weight, self._settings.scale),
         }
 
     def run_inference(
@@ -159,10 +171,18 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
                 continue
             pages = tuple(page.pixels if page.restorable else next(restored) for page in image.pages)
             Metrics.counter("restore", "pixels").inc(sum(task.pixels[..., 0].size for task in tasks))
-            remaining = damage_of(model.estimate([pages[_first_restorable(image)]])[0], image.header_quality)
-            projected = any(task.project and task.tables is not None for task in tasks) and settings.strength > 0
+            left = model.estimate([pages[_first_restorable(image)]])[0]
             results.append(
-                Restoration(image, pages, damage, remaining=remaining, projected=projected, device=model.device)
+                Restoration(
+                    image,
+                    pages,
+                    damage,
+                    remaining=damage_of(left, image.header_quality, model.contract.task),
+                    projected=any(task.project and task.tables is not None for task in tasks) and settings.strength > 0,
+                    task=model.contract.task,
+                    scale=model.scale,
+                    device=model.device,
+                )
             )
         return results
 
@@ -172,11 +192,11 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
         pages: list[Page] = [page for page in image.pages if page.restorable is None]
         if not pages:
             page = image.pages[0]
-            damage = damage_of(model.estimate([page.pixels])[0], image.header_quality)
+            damage = damage_of(model.estimate([page.pixels])[0], image.header_quality, model.contract.task)
             return damage, page.restorable, []
         estimates = model.estimate([page.pixels for page in pages])
-        damage = damage_of(estimates[0], image.header_quality)
-        spared = triage(damage, settings.keep_above_quality, settings.assume_quality)
+        damage = damage_of(estimates[0], image.header_quality, model.contract.task)
+        spared = triage(damage, settings.keep_above_quality, settings.assume_quality, model.contract.task)
         if spared is not None:
             return damage, spared, []
         told = [settings.told(estimate, image.header_quality) for estimate in estimates]
@@ -206,12 +226,16 @@ def _first_restorable(image: Image) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _PixelWeight:
-    """Weight of an image in a batch; one larger than a whole batch counts as a full one, so that it goes alone."""
+    """Weight of an image in a batch: its pixels as they come out.
+
+    One larger than a whole batch counts as a full one, so that it goes alone.
+    """
 
     most: int
+    scale: int = 1
 
     def __call__(self, image: Image) -> int:
-        return min(image.pixel_count, self.most)
+        return min(self.scale**2 * image.pixel_count, self.most)
 
 
 class RestoreImages(beam.PTransform):

@@ -19,6 +19,9 @@ from pipeline.failures import DamagedImageError
 
 QUALITY = 95
 
+MAX_SIDE = 32_768
+"""Of libavif."""
+
 HIDDEN = 0x0113
 """A tag that nothing uses: the orientation goes past Pillow under it."""
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.codec import avif, bmp, ifd, jp2, jpeg, png, tiff, webp
+from pipeline.codec import avif, bmp, enlarging, ifd, jp2, jpeg, png, tiff, webp
 from pipeline.codec.decoding import READERS, typed
 from pipeline.codec.header import names
 from pipeline.elements import Image, Metadata, Page, Pixels
@@ -17,6 +17,9 @@ FORMS = ("same", "png", "webp-lossless", "tiff")
 """What `--format` may ask for."""
 
 LOSSLESS_ALWAYS = {"png", "bmp"}
+
+MAX_SIDES = {"jpeg": jpeg.MAX_SIDE, "webp": webp.MAX_SIDE, "avif": avif.MAX_SIDE}
+"""Pixels a side that an encoder takes at most."""
 
 
 class Output(NamedTuple):
@@ -35,6 +38,18 @@ class Output(NamedTuple):
     not_kept: tuple[str, ...]
 
 
+class How(NamedTuple):
+    """How a source's own container is written.
+
+    Attributes:
+        exact: with no loss, where it has a choice.
+        scale: output pixels to one of the source, along an axis; of what is carried over from the source's file.
+    """
+
+    exact: bool
+    scale: int
+
+
 class Written(NamedTuple):
     """What a writer gives: bytes, and what metadata they lack."""
 
@@ -42,13 +57,15 @@ class Written(NamedTuple):
     lacks: tuple[str, ...] = ()
 
 
-def encode(image: Image, pages: tuple[Pixels, ...], form: str) -> Output:
+def encode(image: Image, pages: tuple[Pixels, ...], form: str, scale: int = 1) -> Output:
     """Encodes restored pixels with all that the source had beside its pixels.
 
     Args:
         image: the source, whose alpha and metadata go along.
-        pages: shaped and typed as the image's pages.
-        form: of `FORMS`. What a form cannot hold (several pages, 16 bits in a WebP) becomes a TIFF.
+        pages: of the image's types, and `scale` times its sizes.
+        form: of `FORMS`. What a form cannot hold (several pages, 16 bits in a WebP) becomes a TIFF, and so does what
+            has outgrown the source's own container.
+        scale: of the model: the density grows with it, and all else that says how large the picture is.
 
     Returns:
         The file; the same arguments give the same bytes.
@@ -58,14 +75,17 @@ def encode(image: Image, pages: tuple[Pixels, ...], form: str) -> Output:
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form}")
-    wanted = [(page.pixels.shape, page.pixels.dtype) for page in image.pages]
+    sides = [(*(scale * side for side in page.pixels.shape[:2]), page.pixels.shape[2]) for page in image.pages]
+    wanted = [(shape, page.pixels.dtype) for shape, page in zip(sides, image.pages, strict=True)]
     if [(page.shape, page.dtype) for page in pages] != wanted:
         raise ValueError(f"pages must be of {wanted}, got {[(page.shape, page.dtype) for page in pages]}")
+    if scale != 1:
+        image = enlarging.enlarged(image, pages, scale)
     target = {"same": image.format, "webp-lossless": "webp"}.get(form, form)
     if not _holds(target, pages):
         target = "tiff"
     if target == image.format:
-        data, lacks = SAME[target](image, pages, form != "same")
+        data, lacks = SAME[target](image, pages, How(form != "same", scale))
     else:
         data, lacks = OTHER[target](image, pages)
         lacks = names(lacks, dict(image.encoding).get("only_here", ()))
@@ -121,43 +141,48 @@ def _as(page: Pixels, wanted: Pixels) -> Pixels:
 
 def _holds(target: str, pages: Sequence[Pixels]) -> bool:
     """Tells whether a container can hold these pages exactly."""
+    if target in MAX_SIDES and max(max(page.shape[:2]) for page in pages) > MAX_SIDES[target]:
+        return False
     if target == "webp":
-        return len(pages) == 1 and pages[0].dtype == np.uint8 and max(pages[0].shape[:2]) <= webp.MAX_SIDE
+        return len(pages) == 1 and pages[0].dtype == np.uint8
     return target == "tiff" or len(pages) == 1
 
 
-def _same_jpeg(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
+def _same_jpeg(image: Image, pages: tuple[Pixels, ...], how: How) -> Written:
     progressive = bool(dict(image.encoding)["progressive"])
-    return Written(jpeg.write(pages[0], image.file.data, progressive, image.quantization))
+    return Written(jpeg.write(pages[0], image.file.data, progressive, image.quantization, how.scale))
 
 
-def _same_png(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
-    chunks = png.carried(list(png.chunks(image.file.data)))[0]
+def _same_png(image: Image, pages: tuple[Pixels, ...], how: How) -> Written:
+    chunks = png.enlarged(png.carried(list(png.chunks(image.file.data)))[0], how.scale)
     return Written(png.write(pages[0], image.pages[0].alpha, chunks))
 
 
-def _same_webp(image: Image, pages: tuple[Pixels, ...], exact: bool) -> Written:
-    return _webp(image.pages[0], pages[0], exact or bool(dict(image.encoding)["lossless"]))
+def _same_webp(image: Image, pages: tuple[Pixels, ...], how: How) -> Written:
+    return _webp(image.pages[0], pages[0], how.exact or bool(dict(image.encoding)["lossless"]))
 
 
-def _same_tiff(image: Image, pages: tuple[Pixels, ...], exact: bool) -> Written:
+def _same_tiff(image: Image, pages: tuple[Pixels, ...], how: How) -> Written:
     encoding = dict(image.encoding)
     layout = ifd.Layout(encoding["order"], encoding["big"])
-    tags = tiff.tags_to_carry(image.file.data)
-    settings = [tiff.exactly(setting) if exact else setting for setting in encoding["pages"]]
-    return Written(tiff.write(_beside_alpha(image, pages), settings, tags, layout))
+    tags, lost = tiff.tags_to_carry(image.file.data), ()
+    if how.scale != 1:
+        grown = [enlarging.of_directory(directory, layout, how.scale) for directory in tags]
+        tags, lost = [directory for directory, _ in grown], names(*(lost for _, lost in grown))
+    settings = [tiff.exactly(setting) if how.exact else setting for setting in encoding["pages"]]
+    return Written(tiff.write(_beside_alpha(image, pages), settings, tags, layout), lost)
 
 
-def _same_bmp(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
+def _same_bmp(image: Image, pages: tuple[Pixels, ...], _: How) -> Written:
     return Written(bmp.write(pages[0], image.pages[0].metadata.density, dict(image.encoding)["bits"]))
 
 
-def _same_jp2(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
+def _same_jp2(image: Image, pages: tuple[Pixels, ...], _: How) -> Written:
     page, encoding = image.pages[0], dict(image.encoding)
     return Written(jp2.write(pages[0], page.alpha, page.metadata, encoding))
 
 
-def _same_avif(image: Image, pages: tuple[Pixels, ...], _: bool) -> Written:
+def _same_avif(image: Image, pages: tuple[Pixels, ...], _: How) -> Written:
     page = image.pages[0]
     return Written(*avif.write(pages[0], page.alpha, page.metadata, dict(image.encoding)["turned"]))
 
@@ -192,7 +217,7 @@ def _beside_alpha(image: Image, pages: tuple[Pixels, ...]) -> list[tuple[Pixels,
     return [(pixels, page.alpha) for page, pixels in zip(image.pages, pages, strict=True)]
 
 
-SAME: dict[str, Callable[[Image, tuple[Pixels, ...], bool], Written]] = {
+SAME: dict[str, Callable[[Image, tuple[Pixels, ...], How], Written]] = {
     "avif": _same_avif,
     "bmp": _same_bmp,
     "jp2": _same_jp2,
@@ -201,7 +226,7 @@ SAME: dict[str, Callable[[Image, tuple[Pixels, ...], bool], Written]] = {
     "tiff": _same_tiff,
     "webp": _same_webp,
 }
-"""Writers of a source's own container; the flag asks for exact pixels where the container has a choice."""
+"""Writers of a source's own container."""
 OTHER: dict[str, Callable[[Image, tuple[Pixels, ...]], Written]] = {
     "png": _other_png,
     "tiff": _other_tiff,

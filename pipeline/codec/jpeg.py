@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image as PilImage
 
-from pipeline.codec import exif, photoshop
+from pipeline.codec import enlarging, exif, photoshop
 from pipeline.codec.header import Header, Picture, density_of, names
 from pipeline.elements import Metadata, Page, Pixels, Tables
 from pipeline.failures import DamagedImageError, UnsupportedImageError
@@ -23,6 +23,9 @@ QUALITY = 95
 FINE_QUALITY, FINE_FROM = 98, 76
 """Of what is written for a source of at least that quality: the steps of 95 are as wide as half the source's bins, and
 a coefficient that they move leaves its bin (of twelve sources of quality 88 the gate refused all at 95, one at 98)."""
+
+MAX_SIDE = 65_500
+"""Of libjpeg."""
 
 SOI, EOI, SOS, APP0, APP1, APP2, APP11, APP13, APP14, COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xFE
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended and progressive, by Huffman or arithmetic coding
@@ -312,14 +315,15 @@ def carried(parts: Layout, data: bytes) -> tuple[tuple[Segment, ...], tuple[str,
     return tuple(kept), names(dropped)
 
 
-def write(pixels: Pixels, source: bytes, progressive: bool, tables: Tables | None = None) -> bytes:
+def write(pixels: Pixels, source: bytes, progressive: bool, tables: Tables | None = None, scale: int = 1) -> bytes:
     """Encodes new pixels with the segments of the JPEG that they were restored from.
 
     Args:
-        pixels: `(height, width, 1 or 3)` uint8, at most 65,500 a side.
+        pixels: `(height, width, 1 or 3)` uint8, at most `MAX_SIDE` a side.
         source: the old file.
         progressive: whether the new one is.
         tables: the old file's, or None.
+        scale: pixels of the new picture to one of the old, along an axis.
     """
     import cv2  # late: it costs the guard's processes 40 MB and they never encode
 
@@ -340,7 +344,22 @@ def write(pixels: Pixels, source: bytes, progressive: bool, tables: Tables | Non
     bare = data[2:]
     if bare[:2] == bytes((0xFF, APP0)):
         bare = bare[2 + struct.unpack_from(">H", bare, 2)[0] :]
+    if scale != 1:
+        segments = tuple(_enlarged(segment, scale) for segment in segments)
     return b"\xff\xd8" + b"".join(segment.encoded() for segment in segments) + bare
+
+
+def _enlarged(segment: Segment, scale: int) -> Segment:
+    """A segment for the same picture with more pixels."""
+    marker, payload = segment.marker, segment.payload
+    if marker == APP0 and payload.startswith(JFIF) and len(payload) >= 12:
+        unit, across, down = struct.unpack_from(">BHH", payload, 7)
+        if unit and max(across, down) * scale < 2**16:
+            payload = payload[:8] + struct.pack(">HH", scale * across, scale * down) + payload[12:]
+    for start, of in ((EXIF, enlarging.of_exif), (XMP, enlarging.of_xmp), (PHOTOSHOP, enlarging.of_photoshop)):
+        if payload.startswith(start):
+            payload = start + of(payload[len(start) :], scale)
+    return Segment(marker, payload)
 
 
 def quality(tables: Tables | None) -> int | None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import imagecodecs
 import numpy as np
 
-from pipeline.codec import exif, photoshop
+from pipeline.codec import enlarging, exif, photoshop
 from pipeline.codec.header import Header, Picture, density_of, names
 from pipeline.elements import Metadata, Page, Pixels
 from pipeline.failures import DamagedImageError
@@ -213,6 +213,25 @@ def carried(parts: list[Chunk]) -> tuple[tuple[Chunk, ...], tuple[str, ...]]:
 
 # What describes the picture as a whole and stays true of the restored one, safe to copy or not.
 KNOWN = {b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"bKGD", b"pHYs", b"tIME", b"oFFs"}
+
+
+def enlarged(parts: tuple[Chunk, ...], scale: int) -> tuple[Chunk, ...]:
+    """Chunks for the same picture with `scale` times the pixels along an axis."""
+    return parts if scale == 1 else tuple(Chunk(kind, _enlarged(kind, content, scale)) for kind, content in parts)
+
+
+def _enlarged(kind: bytes, content: bytes, scale: int) -> bytes:
+    if kind == b"eXIf":
+        return enlarging.of_exif(content, scale)
+    if kind == b"iTXt" and content.startswith(XMP_HEAD):
+        return XMP_HEAD + enlarging.of_xmp(content[len(XMP_HEAD) :], scale)
+    # A density that is none is the shape of a pixel; an offset may be a length.
+    if len(content) == 9 and ((kind == b"pHYs" and content[8] == 1) or (kind == b"oFFs" and content[8] == 0)):
+        form = ">II" if kind == b"pHYs" else ">ii"
+        numbers = [scale * number for number in struct.unpack_from(form, content)]
+        if max(map(abs, numbers)) < 2**31:
+            return struct.pack(form, *numbers) + content[8:]
+    return content
 
 
 def chunks_of(metadata: Metadata) -> tuple[Chunk, ...]:

@@ -153,6 +153,6 @@ def encode_restoration(restoration: Restoration, form: str) -> Encoded:
     """Encodes one restoration, and decodes it again for those who measure what was written."""
     if not restoration.pages:
         return Encoded(restoration, b"", "", "", (), ())
-    output = encode(restoration.image, restoration.pages, form)
+    output = encode(restoration.image, restoration.pages, form, restoration.scale)
     again = decode_again(restoration.image, restoration.pages, output, form)
     return Encoded(restoration, output.data, output.format, output.suffix, again, output.not_kept)
