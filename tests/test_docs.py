@@ -256,6 +256,10 @@ def test_the_page_of_formats_tells_the_qualities_and_limits_of_the_code() -> Non
     assert f"more than {gate.drift:g} grey levels" in kept
     assert f"more than {gate.blockiness:g}" in kept
     assert f"more than {gate.quality:g} points" in kept
+    assert f"more than {gate.noise:g} grey level " in kept
+    assert f"more than {gate.blur:g} pixels " in kept
+    assert f"grow by {gate.drift_of_noise:g} for" in kept
+    assert f"by {gate.drift_of_blur:g} for each pixel of blur" in kept
     assert f"by more than {restorer.RECOMPRESSED_GAP} points" in kept
     assert f"`--keep_above_quality` ({config.keep_above_quality})" in kept
 

@@ -184,3 +184,64 @@ def test_writing_a_jpeg_again_leaves_its_coefficients_in_their_bins(pair: tuple[
     written = encode_restoration(Restoration(image, (restored,), DAMAGE), "same").pages[0]
 
     assert outside_bins(written, image.pages[0].pixels, image.quantization[0]) <= Gate().outside_bins
+
+
+def told(task: str, **changes: float) -> dict[str, Any]:
+    """Of a restoration by a model that knows no JPEG."""
+    remaining = dataclasses.replace(DAMAGE, quality=None, **changes)
+    return {"projected": False, "task": task, "remaining": remaining}
+
+
+def test_bins_that_do_not_bind_are_told_and_drift_is_held(pair: tuple[Array, Array]) -> None:
+    decoded, tables = pair
+    sharper = np.clip(decoded.astype(int) * 2 - cv2.GaussianBlur(decoded, (0, 0), 2)[..., None], 0, 255)
+
+    judged = judge(encoded(decoded, sharper.astype(np.uint8), tables, **told("deblur")), Gate(blockiness=9, drift=9))
+
+    checks = {check.name: check for check in judged.verdict.gate}
+    assert judged.verdict.outcome == "restored"
+    assert checks["bins"].value > Gate().outside_bins
+    assert (checks["bins"].limit, checks["drift"].limit) == (1.0, 9)
+    assert "quality" not in checks
+
+
+def test_noise_and_blur_that_a_model_takes_away_may_move_block_means(pair: tuple[Array, Array]) -> None:
+    decoded, tables = pair
+    drifted = np.clip(decoded.astype(int) + 5, 0, 255).astype(np.uint8)
+
+    def reason(task: str, **damage: float) -> str:
+        image = encoded(decoded, drifted, tables, **told(task))
+        harmed = dataclasses.replace(image.restoration.damage, quality=None, **damage)
+        restoration = dataclasses.replace(image.restoration, damage=harmed)
+        return judge(dataclasses.replace(image, restoration=restoration), Gate(blockiness=9)).verdict.reason
+
+    assert reason("denoise", noise=2.0) == "gate-drift"
+    assert reason("denoise", noise=25.0) == "improved"
+    assert reason("deblur", blur=0.5) == "gate-drift"
+    assert reason("deblur", blur=1.5) == "improved"
+
+
+@pytest.mark.parametrize(("task", "change"), [("denoise", {"noise": 1.5}), ("deblur", {"blur": 0.2})])
+def test_more_of_what_a_model_takes_away_is_refused(
+    pair: tuple[Array, Array], task: str, change: dict[str, float]
+) -> None:
+    decoded, tables = pair
+
+    judged = judge(encoded(decoded, smoothed(decoded, tables), tables, **told(task, **change)), Gate())
+
+    assert judged.verdict.reason == f"gate-{next(iter(change))}"
+
+
+def test_twice_the_size_is_judged_at_the_size_of_the_source(pair: tuple[Array, Array]) -> None:
+    decoded, tables = pair
+    larger = cv2.resize(decoded, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)[..., None]
+    references = {"a.jpg": larger}
+
+    good = judge(encoded(decoded, larger, tables, **told("x2"), scale=2), Gate(), references.get)
+    dark = judge(encoded(decoded, larger // 2, tables, **told("x2"), scale=2), Gate())
+
+    assert good.verdict.reason == "improved"
+    assert [check.name for check in good.verdict.gate] == ["drift", "blockiness", "psnr"]
+    assert good.size == (304, 200, 1)
+    assert good.verdict.after.psnr == good.verdict.before.psnr == 100.0  # the source is held enlarged, as that is
+    assert dark.verdict.reason == "gate-drift"

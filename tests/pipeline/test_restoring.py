@@ -18,7 +18,7 @@ from model import contract
 from model.degradation import compress
 from model.restorer import RestorationError, Restorer
 from pipeline.elements import Damage, DeadLetter, File, Image, ImageRef, Page, Restoration
-from pipeline.restoring import RestorationHandler, RestoreImages, RestoreSettings, triage
+from pipeline.restoring import RestorationHandler, RestoreImages, RestoreSettings, damage_of, triage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -214,3 +214,47 @@ def test_a_recompressed_file_is_not_bound_to_the_bins_of_its_last_compression(
     assert isinstance(result, Restoration)
     assert result.damage.recompressed
     assert not result.projected
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "above", "expected"),
+    [
+        ("denoise", {"kind": "clean"}, 90, "already-good"),
+        ("denoise", {"kind": "clean"}, 101, None),
+        ("denoise", {"kind": "noise", "header_quality": 99}, 90, None),
+        ("deblur", {"kind": "blur"}, 90, None),
+        ("deblur", {"kind": "graphics", "confidence": 0.9}, 90, "graphics"),
+        ("x2", {"kind": "clean"}, 90, None),
+        ("x2", {"kind": "graphics", "confidence": 0.9}, 90, None),
+    ],
+)
+def test_triage_asks_a_model_of_another_task_for_what_it_takes_away(
+    task: str, change: dict[str, Any], above: float, expected: str | None
+) -> None:
+    damage = dataclasses.replace(DAMAGE, quality=None, **change)
+
+    assert triage(damage, above, task=task) == expected
+
+
+def test_a_model_that_does_not_undo_jpeg_speaks_of_no_quality_and_no_recompression(restorer: Restorer) -> None:
+    estimate = dataclasses.replace(restorer.estimate([np.zeros((8, 8, 3), np.uint8)])[0], quality=5.0)
+
+    mine, others = damage_of(estimate, 95), damage_of(estimate, 95, "denoise")
+
+    assert (mine.quality, mine.recompressed) == (5.0, True)
+    assert (others.quality, others.recompressed, others.header_quality) == (None, False, 95)
+
+
+def test_twice_the_size_comes_out_and_weighs_four_times_as_much(tiny_x2_model: Path, photo: Array) -> None:
+    digest = contract.read(tiny_x2_model).digest
+    settings = RestoreSettings(str(tiny_x2_model), digest, batch_pixels=1000, scale=2)
+    handler = RestorationHandler(settings)
+    small, large = image("s", photo[:8, :8].copy()), image("l", photo[:40, :40].copy())
+
+    (result,) = handler.run_inference([large], handler.load_model())
+
+    assert isinstance(result, Restoration)
+    assert (result.task, result.scale, result.projected) == ("x2", 2, False)
+    assert result.pages[0].shape == (80, 80, 3)
+    weigh = handler.batch_elements_kwargs()["element_size_fn"]
+    assert (weigh(small), weigh(large)) == (256, 1000)
