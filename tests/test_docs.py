@@ -258,6 +258,7 @@ def test_the_page_of_formats_tells_the_qualities_and_limits_of_the_code() -> Non
     assert f"more than {gate.quality:g} points" in kept
     assert f"more than {gate.noise:g} grey level " in kept
     assert f"more than {gate.blur:g} pixels " in kept
+    assert f"The blockiness may rise by {gate.blockiness_hidden:g} there" in kept
     assert f"grow by {gate.drift_of_noise:g} for" in kept
     assert f"by {gate.drift_of_blur:g} for each pixel of blur" in kept
     assert f"by more than {restorer.RECOMPRESSED_GAP} points" in kept

@@ -196,7 +196,9 @@ def test_bins_that_do_not_bind_are_told_and_drift_is_held(pair: tuple[Array, Arr
     decoded, tables = pair
     sharper = np.clip(decoded.astype(int) * 2 - cv2.GaussianBlur(decoded, (0, 0), 2)[..., None], 0, 255)
 
-    judged = judge(encoded(decoded, sharper.astype(np.uint8), tables, **told("deblur")), Gate(blockiness=9, drift=9))
+    judged = judge(
+        encoded(decoded, sharper.astype(np.uint8), tables, **told("deblur")), Gate(blockiness_hidden=9, drift=9)
+    )
 
     checks = {check.name: check for check in judged.verdict.gate}
     assert judged.verdict.outcome == "restored"
@@ -213,8 +215,10 @@ def test_noise_and_blur_that_a_model_takes_away_may_move_block_means(pair: tuple
         image = encoded(decoded, drifted, tables, **told(task))
         harmed = dataclasses.replace(image.restoration.damage, quality=None, **damage)
         restoration = dataclasses.replace(image.restoration, damage=harmed)
-        return judge(dataclasses.replace(image, restoration=restoration), Gate(blockiness=9)).verdict.reason
+        return judge(dataclasses.replace(image, restoration=restoration), Gate(blockiness_hidden=9)).verdict.reason
 
+    assert Gate().of("denoise", DAMAGE).blockiness == Gate().of("deblur", DAMAGE).blockiness == 0.1
+    assert Gate().of("x2", DAMAGE) == Gate().of("jpeg", DAMAGE) == Gate()
     assert reason("denoise", noise=2.0) == "gate-drift"
     assert reason("denoise", noise=25.0) == "improved"
     assert reason("deblur", blur=0.5) == "gate-drift"
