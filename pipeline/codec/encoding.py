@@ -165,7 +165,8 @@ def _same_webp(image: Image, pages: tuple[Pixels, ...], how: How) -> Written:
 def _same_tiff(image: Image, pages: tuple[Pixels, ...], how: How) -> Written:
     encoding = dict(image.encoding)
     layout = ifd.Layout(encoding["order"], encoding["big"])
-    tags, lost = tiff.tags_to_carry(image.file.data), ()
+    tags = tiff.tags_to_carry(image.file.data)
+    lost: tuple[str, ...] = ()
     if how.scale != 1:
         grown = [enlarging.of_directory(directory, layout, how.scale) for directory in tags]
         tags, lost = [directory for directory, _ in grown], names(*(lost for _, lost in grown))

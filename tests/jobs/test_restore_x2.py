@@ -46,7 +46,7 @@ def test_every_picture_has_twice_the_pixels_and_the_size_on_paper_that_it_had(ou
         assert sea.info["dpi"] == (600, 600)
     with tifffile.TiffFile(output / "deep.tif") as deep:
         assert [page.shape for page in deep.pages] == [(128, 192, 3)] * 2
-        assert deep.pages[0].tags["XResolution"].value == (300, 1)  # type: ignore[union-attr]
+        assert deep.pages[0].tags["XResolution"].value == (300, 1)
 
 
 def test_what_would_get_too_large_is_a_dead_letter_that_says_so(output: Path) -> None:

@@ -122,7 +122,12 @@ def test_memory_for_the_enlarged_pixels_is_what_a_batch_is_weighed_by(enlarger: 
     whole = enlarger.restore([Task(photo)])[0]
     numbers: list[int] = []
     run = small._run
-    small._run = lambda batch, *rest: (numbers.append(len(batch)), run(batch, *rest))[1]  # type: ignore[method-assign]
+
+    def counted(batch: Any, *rest: Any) -> list[Array]:
+        numbers.append(len(batch))
+        return run(batch, *rest)
+
+    small._run = counted  # type: ignore[method-assign]
 
     found = small.restore([Task(photo)])[0]
 

@@ -186,7 +186,7 @@ def test_writing_a_jpeg_again_leaves_its_coefficients_in_their_bins(pair: tuple[
     assert outside_bins(written, image.pages[0].pixels, image.quantization[0]) <= Gate().outside_bins
 
 
-def told(task: str, **changes: float) -> dict[str, Any]:
+def told(task: str, **changes: Any) -> dict[str, Any]:
     """Of a restoration by a model that knows no JPEG."""
     remaining = dataclasses.replace(DAMAGE, quality=None, **changes)
     return {"projected": False, "task": task, "remaining": remaining}
@@ -211,7 +211,7 @@ def test_noise_and_blur_that_a_model_takes_away_may_move_block_means(pair: tuple
     decoded, tables = pair
     drifted = np.clip(decoded.astype(int) + 5, 0, 255).astype(np.uint8)
 
-    def reason(task: str, **damage: float) -> str:
+    def reason(task: str, **damage: Any) -> str:
         image = encoded(decoded, drifted, tables, **told(task))
         harmed = dataclasses.replace(image.restoration.damage, quality=None, **damage)
         restoration = dataclasses.replace(image.restoration, damage=harmed)
