@@ -21,6 +21,7 @@ PARAMETERS = {
     "output": "gs://my-restored/archive",
     "tolerate": "10",
     "profile": "l4",
+    "price_region": REGION,
     "require_gpu": "true",
     "model_threads": "1",
     "batch_megapixels": "8.0",

@@ -32,7 +32,10 @@ def plan(output: str, run_id: str = "night-1") -> None:
 
 def end(output: str, **counts: int) -> None:
     everything = {"restored": 0, "kept": 0, "skipped": 0, "failed": 0, "left": 0} | counts
-    put(output, f"{names.RUNS}/night-1/summary.json", {"counts": everything, "inputs": sum(everything.values())})
+    reasons: dict[str, dict[str, int]] = {outcome: {} for outcome in everything}
+    reasons["left"] = {"max-minutes": everything["left"]}
+    summary = {"counts": everything, "reasons": reasons, "inputs": sum(everything.values())}
+    put(output, f"{names.RUNS}/night-1/summary.json", summary)
 
 
 @pytest.fixture(params=["disk", "bucket"])
