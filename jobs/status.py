@@ -30,7 +30,7 @@ examples:
 
 exit codes: 0 it is done, 1 done, but more images failed than --tolerate allows,
   2 wrong usage, 7 it failed or was stopped (the next run goes on),
-  10 --max_minutes were over, 11 it is at work"""
+  8 or 10 a cap was reached and images are left, 11 it is at work"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _status(argv: list[str]) -> int:
     parser = FlagParser(
         StatusConfig,
         prog="relume status",
-        usage="[--output DIR [--run_id NAME]] [--project ID --region REGION --job JOB]",
+        usage="[--output DIR [--run_id NAME]]\n           [--project ID --region REGION --job JOB]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -177,8 +178,12 @@ class Option:
             raise self._wrong(value)
 
     def _has_inside(self, number: float) -> bool:
-        """Whether a number is in bounds; NaN, which compares false with everything, is not."""
-        return (self.low is None or number >= self.low) and (self.high is None or number <= self.high)
+        """Whether a number is in bounds; what is not finite, which JSON cannot hold either, is not."""
+        return (
+            math.isfinite(number)
+            and (self.low is None or number >= self.low)
+            and (self.high is None or number <= self.high)
+        )
 
     def _wrong(self, value: Any) -> UsageError:
         if value == "":

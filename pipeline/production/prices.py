@@ -114,8 +114,8 @@ def _prices(place: str, values: dict[str, Any], region: str) -> Prices:
     regions = _table(values["regions"], "regions")
     if region not in regions:
         near = nearest(region, regions)
-        there = f"has prices of {', '.join(regions) or 'none'}"
-        raise _WrongError(f"{there}, not of region {region}" + (f"; did you mean {near}?" if near else ""))
+        there = f"--prices {place} has prices of {', '.join(regions) or 'no region'}"
+        raise UsageError(f"--price_region {region}: {there}" + (f"; did you mean {near}?" if near else ""))
     found = _table(regions[region], f"regions.{region}")
     _known(found, ("basis", *_NUMBERS), f"regions.{region}", allowed=_TABLES)
     return Prices(

@@ -44,6 +44,13 @@ def test_every_listed_command_is_a_module_whose_main_takes_the_arguments(name: s
     assert list(inspect.signature(module.main).parameters) == ["argv"]
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_command_fits_eighty_columns(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == ExitCode.DONE
+
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_every_job_is_listed() -> None:
     modules = {f"jobs.{found.name}" for found in pkgutil.iter_modules(jobs.__path__) if not found.ispkg}
 

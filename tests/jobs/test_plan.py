@@ -121,7 +121,7 @@ def test_a_run_that_would_cost_too_much_ends_with_8_and_one_line_before_it_write
         (["--workers", "many"], "--workers must be a whole number in 1..1000, got many"),
         (["--profile", "h100"], "--profile must be one of cpu, t4, l4, a100, got h100; did you mean a100?"),
         (["--prices", "none.toml"], "--prices none.toml: cannot be read: No such file or directory"),
-        (["--price_region", "mars"], "--prices built in: has prices of us-central1, europe-west1, not of region mars"),
+        (["--price_region", "mars"], "--price_region mars: --prices built in has prices of us-central1, europe-west1"),
         (["--jason"], "--jason is no flag; did you mean --json?"),
         (["--input", "nowhere"], "--input nowhere: no such folder"),
     ],

@@ -96,6 +96,7 @@ def test_beam_flags_among_ours_and_after_a_lone_dash_dash_come_out_as_beam_spell
         ),
         (["--min_ram_hint", "much"], "--min_ram_hint must be of the form 16GB, got 'much'"),
         (["--max_cost", "5"], "--max_cost needs --profile, one of cpu, t4, l4, a100: what is a worker?"),
+        (["--max_minutes", "inf"], "--max_minutes must be a number, at least 0, got inf"),
         (["--profile", "l5"], "--profile must be one of cpu, t4, l4, a100, got l5"),
         (["--format", "tif"], "--format must be one of same, png, webp-lossless, tiff, got tif; did you mean tiff?"),
         (["--output", "photos/out"], "--output must lie outside --input and not hold it, got photos/out and photos"),
