@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import functools
 import importlib
+import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 import pipeline
@@ -15,7 +18,7 @@ from pipeline.busy import BusyError
 from pipeline.flags import UsageError, nearest
 from pipeline.production.budget import TooExpensiveError
 
-__all__ = ["COMMANDS", "ExitCode", "UsageError", "main", "run_job"]
+__all__ = ["COMMANDS", "Ending", "ExitCode", "UsageError", "main", "run_job", "run_to_the_end"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("jobs.restore", "restore an archive of images into a copy of it"),
@@ -126,6 +129,42 @@ def run_job(name: str, job: Callable[[list[str]], int], argv: Sequence[str] | No
         said = f"{type(error).__name__}: {_shown(error)} (--verbose shows where)"
         print(logs.say(name, said), file=sys.stderr)
         return ExitCode.FATAL
+
+
+@dataclasses.dataclass
+class Ending:
+    """The one line of JSON with which a run ends on stdout, whichever way it ends.
+
+    Attributes:
+        run_id: of a run that was asked for; empty while there is none.
+        told: that the line was written.
+    """
+
+    run_id: str = ""
+    told: bool = False
+
+    def tell(self, line: Mapping[str, Any]) -> None:
+        """Writes the line."""
+        self.told = True
+        print(json.dumps(line))
+
+
+def run_to_the_end(name: str, job: Callable[[list[str], Ending], int], argv: Sequence[str] | None) -> int:
+    """Runs a job as `run_job` does, and ends with a line of JSON even where an error, another run or Ctrl-C stops it.
+
+    Args:
+        name: the command.
+        job: takes the arguments and the ending that it has to tell.
+        argv: its arguments, without the command; those of the process where None.
+
+    Returns:
+        As `run_job`.
+    """
+    ending = Ending()
+    code = run_job(name, functools.partial(job, ending=ending), argv)
+    if ending.run_id and not ending.told and code != ExitCode.USAGE:
+        ending.tell({"run": ending.run_id, "exit": int(code)})
+    return code
 
 
 def _interrupted(name: str) -> ExitCode:

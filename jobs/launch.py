@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import logging
 import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 from jobs import restore
-from jobs.command_line import ExitCode, run_job
-from pipeline import flags
+from jobs.command_line import Ending, ExitCode, run_to_the_end
+from pipeline import flags, logs
 from pipeline.flags import FlagParser, UsageError
 from pipeline.options import RestoreConfig
 from pipeline.production import budget, launching, preflight, template
@@ -43,7 +43,7 @@ exit codes: 0 Dataflow has taken the job, 2 wrong usage, 7 refused by Dataflow
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    return run_job("launch", _launch, argv)
+    return run_to_the_end("launch", _launch, argv)
 
 
 def parse(argv: Sequence[str]) -> Launch:
@@ -59,15 +59,10 @@ def parse(argv: Sequence[str]) -> Launch:
     return launch
 
 
-def _launch(argv: list[str]) -> int:
-    try:
-        return _start(parse(argv))
-    except launching.AlreadyRunningError as error:
-        _say(str(error))
-        return ExitCode.BUSY
-
-
-def _start(asked: Launch) -> int:
+def _launch(argv: list[str], ending: Ending) -> int:
+    asked = parse(argv)
+    logs.set_up(as_json=logs.is_json(), run=asked.job.run_id)
+    ending.run_id = asked.job.run_id
     # What is launched is the job itself; that this is a dry run is for this command to know.
     launch = dataclasses.replace(asked, job=dataclasses.replace(asked.job, dry_run=False))
     by_template = launch.how.via == launching.TEMPLATE
@@ -79,19 +74,16 @@ def _start(asked: Launch) -> int:
     if not asked.job.dry_run:
         launching.check_free(launch.how)
     far = preflight.far_away(preflight.locations(launch), launch.how.region)
-    prepared = restore.prepare(launch.job, budget.SAMPLE)
-    for line in far:
-        _say(f"warning: {line}")
-    _say_plan(launch, prepared.found)
-    _say_cost(launch, prepared)
+    prepared = restore.prepare(asked.job, budget.SAMPLE)
+    say_plan("launch", asked, prepared, far)
     if asked.job.dry_run:
-        print(json.dumps({"request": request, "exit": int(ExitCode.DONE)}))
+        ending.tell({"request": request, "exit": int(ExitCode.DONE)})
         return ExitCode.DONE
     job = launching.submit(launch.how, request) if by_template else _submit(launch.how, prepared, options)
     _say(f"Dataflow has taken job {job.id}: {job.console}")
     if launch.how.wait:
-        return _wait(launch, job)
-    print(json.dumps({"run": launch.job.run_id, "job": job.id, "console": job.console, "exit": int(ExitCode.DONE)}))
+        return _wait(launch, job, ending)
+    ending.tell({"run": launch.job.run_id, "job": job.id, "console": job.console, "exit": int(ExitCode.DONE)})
     return ExitCode.DONE
 
 
@@ -111,41 +103,43 @@ def _submit(how: LaunchConfig, prepared: restore.Prepared, options: Any) -> laun
     return launching.Job(result.job_id(), how.project, how.region)
 
 
-def _say_plan(launch: Launch, found: Any) -> None:
-    _say(
-        f"{found.listed} images: {found.pending} to do ({found.pending_bytes / 1e6:.1f} MB), {found.done} done before, "
-        f"{found.unusable} with names that cannot be used"
-    )
-    gpu = f" with {launch.gpu}" if launch.gpu else ""
-    _say(f"up to {launch.how.max_num_workers} workers of {launch.machine}{gpu} in {launch.how.region}")
+def say_plan(command: str, launch: Launch, prepared: restore.Prepared, warnings: Sequence[str]) -> None:
+    """Says what there is to do, on which workers, and what that is expected to take.
 
-
-def _say_cost(launch: Launch, prepared: restore.Prepared) -> None:
-    """Says what the run is expected to take.
+    Args:
+        command: that says it.
+        launch: what is launched.
+        prepared: the same, looked at, with a sample.
+        warnings: of `preflight.far_away`.
 
     Raises:
-        TooExpensiveError: if that is more than `--max_cost`.
+        TooExpensiveError: if it is expected to cost more than `--max_cost`.
         UsageError: if there is such a cap, and no price of these workers.
     """
     from pipeline.production import planning
 
     how, job, found = launch.how, launch.job, prepared.found
+    for line in warnings:
+        _say(f"warning: {line}", command, level=logging.WARNING)
+    _say(found.told, command)
+    gpu = f" with {launch.gpu}" if launch.gpu else ""
+    _say(f"up to {how.max_num_workers} workers of {launch.machine}{gpu} in {how.region}", command)
     if not found.pending:
         return
     try:
-        if how.machine_type or how.accelerator:
-            raise UsageError("--machine_type and --accelerator have no price: only a profile's own workers have")
+        if own := launch.own_workers:
+            raise UsageError(f"{own[0]} makes workers that have no price: only a profile's own have")
         way = budget.expected(job, found, prepared.sample, how.max_num_workers)
     except UsageError as error:
         if job.max_cost is not None:
             raise
-        _say(f"cost not known: {error}")
+        _say(f"cost not known: {error}", command, level=logging.WARNING)
         return
-    _say(planning.line_of(way))
+    _say(planning.line_of(way), command)
     budget.check(job, way, found.pending)
 
 
-def _wait(launch: Launch, job: launching.Job) -> int:
+def _wait(launch: Launch, job: launching.Job, ending: Ending) -> int:
     """Follows a job to its end, and says how the run ended: by its summary, where there is one."""
     pause = threading.Event()
     state = ""
@@ -153,7 +147,8 @@ def _wait(launch: Launch, job: launching.Job) -> int:
         for state in launching.states(launch.how, job, lambda: pause.wait(launch.how.poll_seconds)):
             _say(f"job {job.id} is {state.lower().replace('_', ' ')}")
     except KeyboardInterrupt:
-        _say(f"no longer looking; job {job.id} goes on: {job.console}")
+        _say(f"no longer looking; job {job.id} goes on: {job.console}", level=logging.WARNING)
+        ending.tell({"run": launch.job.run_id, "job": job.id, "exit": int(ExitCode.INTERRUPTED)})
         return ExitCode.INTERRUPTED
     line: dict[str, Any] = {"run": launch.job.run_id, "job": job.id, "state": state}
     code = ExitCode.FATAL
@@ -162,8 +157,8 @@ def _wait(launch: Launch, job: launching.Job) -> int:
         line |= counts
     else:
         for text in launching.errors_of(launch.how, job)[-1:]:
-            _say(f"job {job.id}: {text}")
-    print(json.dumps({**line, "exit": int(code)}))
+            _say(f"job {job.id}: {text}", level=logging.ERROR)
+    ending.tell({**line, "exit": int(code)})
     return code
 
 
@@ -178,17 +173,18 @@ def _conclude(config: RestoreConfig) -> tuple[ExitCode, dict[str, int]]:
     try:
         record = recording.read_summary(config.output, config.run_id)
     except (exceptions.Forbidden, exceptions.Unauthorized) as error:
-        _say(f"the job is done; this account may not read what became of the images: {error.message}")
+        said = f"the job is done; this account may not read what became of the images: {error.message}"
+        _say(said, level=logging.WARNING)
         return ExitCode.DONE, {}
     if record is None:
-        _say(f"the job is done, and left no summary of run {config.run_id} in {config.output}")
+        _say(f"the job is done, and left no summary of run {config.run_id} in {config.output}", level=logging.ERROR)
         return ExitCode.FATAL, {}
     print_summary(Summary.from_record(record, output=config.output))
     return restore.exit_code_of(record, config.tolerate), {**record["counts"], "inputs": record["inputs"]}
 
 
-def _say(text: str) -> None:
-    print(f"relume launch: {text}", file=sys.stderr)
+def _say(text: str, command: str = "launch", *, level: int = logging.INFO) -> None:
+    print(logs.say(command, text, level=level), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import functools
-import json
 import logging
 import sys
 import threading
@@ -15,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pipeline
-from jobs.command_line import ExitCode, run_job
+from jobs.command_line import Ending, ExitCode, run_to_the_end
 from model.contract import ModelError
 from pipeline import logs, models
 from pipeline.flags import UsageError
@@ -30,33 +28,10 @@ _PROGRESS_SECONDS = 0.5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    ending = _Ending()
-    code = run_job("restore", functools.partial(_restore, ending=ending), argv)
-    if ending.run_id and not ending.told and code != ExitCode.USAGE:
-        # Stopped by an error, by another run or from the keyboard: the last line says so too.
-        ending.tell({"run": ending.run_id, "exit": int(code)})
-    return code
+    return run_to_the_end("restore", _restore, argv)
 
 
-@dataclasses.dataclass
-class _Ending:
-    """The one line of JSON with which a run ends on stdout, whichever way it ends.
-
-    Attributes:
-        run_id: of a run that was asked for; empty while there is none.
-        told: that the line was written.
-    """
-
-    run_id: str = ""
-    told: bool = False
-
-    def tell(self, line: Mapping[str, Any]) -> None:
-        """Writes the line."""
-        self.told = True
-        print(json.dumps(line))
-
-
-def _restore(argv: list[str], ending: _Ending) -> int:
+def _restore(argv: list[str], ending: Ending) -> int:
     config, beam_flags = parse(argv)
     logs.set_up(as_json=logs.is_json(), run=config.run_id)
     ending.run_id = "" if config.dry_run else config.run_id
@@ -64,7 +39,8 @@ def _restore(argv: list[str], ending: _Ending) -> int:
     options = beam_options(config, beam_flags)
     prepared = prepare(config)
     if config.dry_run:
-        _print_survey(prepared.found)
+        print(f"{prepared.found.told}; nothing was written")
+        ending.tell({**dataclasses.asdict(prepared.found), "exit": int(ExitCode.DONE)})
         return ExitCode.DONE
     with _progress(config.output, prepared.found.pending):
         result = start(prepared, options)
@@ -120,6 +96,7 @@ def prepare(config: RestoreConfig, sample: int | None = None) -> Prepared:
     from pipeline.production import budget
 
     listing.check_places(config.input, config.output)
+    budget.check_prices(config)
     digest = config.recipe_digest(agreed.digest)
     settings = {**config.recipe_settings(), "model": agreed.digest}
     run = recording.RunInfo(
@@ -177,9 +154,12 @@ def start(prepared: Prepared, options: Any) -> Any:
         survey.write_plan(prepared.found, config.output, run)
         return _run(dataclasses.replace(plan, lease=held), options)
     except BaseException as error:
-        keeper.let_go(held)
-        if isinstance(error, Exception):
-            lease.check_not_taken(held)
+        try:
+            # Before the lease is free: then another run may take it, which is not why this one failed.
+            if isinstance(error, Exception):
+                lease.check_not_taken(held)
+        finally:
+            keeper.let_go(held)
         raise
 
 
@@ -201,12 +181,12 @@ def paid_workers(options: Any) -> int:
     """How many workers may be paid for at once.
 
     Raises:
-        UsageError: if Dataflow may choose the number.
+        UsageError: if Dataflow may choose the number, as it does beside `--num_workers` alone.
     """
     from apache_beam.options.pipeline_options import WorkerOptions
 
     asked = options.view_as(WorkerOptions)
-    workers = asked.max_num_workers or asked.num_workers
+    workers = asked.max_num_workers
     if not workers and type(_runner(options)).__name__ == "DataflowRunner":
         raise UsageError("--max_cost needs --max_num_workers: so many workers may cost money at once")
     return workers or 1
@@ -245,13 +225,6 @@ def _naming_the_model(config: RestoreConfig) -> Iterator[None]:
         yield
     except ModelError as error:
         raise UsageError(f"--model {config.model or models.BUILT_IN}: {error}") from error
-
-
-def _print_survey(survey: Any) -> None:
-    print(
-        f"{survey.listed} images: {survey.pending} to do ({survey.pending_bytes / 1e6:.1f} MB), "
-        f"{survey.done} done before, {survey.unusable} with names that cannot be used; nothing was written"
-    )
 
 
 def _summary_of(config: RestoreConfig) -> dict[str, Any]:
@@ -350,7 +323,7 @@ def _progress(output: str, total: int) -> Iterator[None]:
             watcher.join()
 
 
-def _say_where(config: RestoreConfig, options: Any, ending: _Ending) -> int:
+def _say_where(config: RestoreConfig, options: Any, ending: Ending) -> int:
     """Says where the run is now; that it is done, only its summary will say."""
     from apache_beam.options.pipeline_options import GoogleCloudOptions
 
@@ -369,7 +342,7 @@ def _say(text: str, *, level: int) -> None:
 
 
 def _finish(
-    config: RestoreConfig, record: dict[str, Any], ending: _Ending, *, seconds: float, started: datetime.datetime
+    config: RestoreConfig, record: dict[str, Any], ending: Ending, *, seconds: float, started: datetime.datetime
 ) -> int:
     """Shows what became of the images, and says how the job ended."""
     from pipeline.report.summary import Summary

@@ -10,10 +10,11 @@ from typing import Any
 
 from jobs import restore
 from jobs.command_line import ExitCode, run_job
+from jobs.launch import say_plan
 from pipeline import flags
 from pipeline.flags import FlagParser, UsageError, nearest
 from pipeline.options import RestoreConfig
-from pipeline.production import launching, preflight, scheduling, template
+from pipeline.production import budget, launching, preflight, scheduling, template
 from pipeline.production.launching import Launch, LaunchConfig
 from pipeline.production.scheduling import PlaceConfig, ScheduleConfig, Scheduled, Schedules, WhenConfig
 
@@ -46,7 +47,8 @@ one run.""",
     DELETE: "Deletes a schedule. A run that it has launched goes on.",
 }
 _EPILOG = """\
-exit codes: 0 done, 2 wrong usage, 7 refused by Google or stopped by an error"""
+exit codes: 0 done, 2 wrong usage, 7 refused by Google or stopped by an error,
+  8 more than --max_cost is to be expected"""
 
 _HELP = """\
 usage: relume schedule create|show|delete [flags]
@@ -136,12 +138,9 @@ def _create(when: WhenConfig, schedule: ScheduleConfig, launch: Launch) -> int:
     preflight.check_template(found, launch)
     far = preflight.far_away(preflight.locations(launch), how.region)
     # As a dry run: that a run is at work now says nothing of the nights to come.
-    survey = restore.prepare(dataclasses.replace(asked, dry_run=True)).found
-    for line in far:
-        print(f"relume schedule: warning: {line}", file=sys.stderr)
-    print(f"relume schedule: {survey.pending} of {survey.listed} images are to do now", file=sys.stderr)
-    nightly = dataclasses.replace(launch, job=dataclasses.replace(asked, dry_run=False))
-    job = scheduling.job_of(when, nightly, found.image)
+    prepared = restore.prepare(dataclasses.replace(asked, dry_run=True), budget.SAMPLE)
+    say_plan("schedule", launch, prepared, far)
+    job = scheduling.job_of(when, launch, found.image)
     if asked.dry_run:
         print(json.dumps({"schedule": schedule.schedule, "job": job, "exit": int(ExitCode.DONE)}))
         return ExitCode.DONE

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from jobs.command_line import ExitCode, run_job
 from pipeline import flags
 from pipeline.flags import FlagParser, UsageError, option, parse_flags
+from pipeline.production import naming
+from pipeline.production.launching import ENDPOINT
 
 if TYPE_CHECKING:
     from pipeline.production.watching import JobStatus
@@ -54,13 +56,16 @@ class StatusConfig:
     dataflow_endpoint: str = option(
         "Another address of the Dataflow API, such as a private one.",
         group=_JOB,
-        default="https://dataflow.googleapis.com",
+        default=ENDPOINT,
         metavar="URL",
     )
     verbose: bool = option("Log more, and show where in the code an error arose.", group=_OTHER, default=False)
 
     def __post_init__(self) -> None:
         flags.check(self)
+        naming.PROJECT.check("project", self.project)
+        naming.REGION.check("region", self.region)
+        naming.ENDPOINT.check("dataflow_endpoint", self.dataflow_endpoint)
         where = {"--job": self.job, "--project": self.project, "--region": self.region}
         missing = [flag for flag, value in where.items() if value is None]
         if 0 < len(missing) < len(where):

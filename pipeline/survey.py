@@ -40,6 +40,14 @@ class Survey:
     pending: int
     pending_bytes: int
 
+    @property
+    def told(self) -> str:
+        """The counts in one line."""
+        return (
+            f"{self.listed} images: {self.pending} to do ({self.pending_bytes / 1e6:.1f} MB), {self.done} done before, "
+            f"{self.unusable} with names that cannot be used"
+        )
+
 
 class Sample:
     """Chooses some of the images that are to be done: the same ones every time, in whatever order they are listed.

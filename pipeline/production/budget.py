@@ -21,6 +21,22 @@ class TooExpensiveError(Exception):
     """A run is expected to cost more than it may; nothing was written."""
 
 
+def check_prices(config: RestoreConfig) -> None:
+    """Reads the prices that a run was given or has a cap for, before its images are looked at.
+
+    Raises:
+        UsageError: if they cannot be read, lack the region, or have no price of the profile's GPU.
+    """
+    from pipeline.production.prices import read_prices
+    from pipeline.production.profiles import profile_of
+
+    if config.prices is None and config.max_cost is None:
+        return
+    prices = read_prices(config.prices, config.price_region)
+    if config.profile is not None:
+        prices.worker_hour(profile_of(config.profile))
+
+
 def expected(config: RestoreConfig, found: Survey, sample: Sequence[ImageRef], workers: int) -> Way:
     """Estimates what a run will take, by its profile's figure and the headers of a sample.
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pipeline
 from pipeline import flags
+from pipeline.busy import BusyError
 from pipeline.flags import UsageError, option
 from pipeline.options import RestoreConfig
-from pipeline.production import template
+from pipeline.production import naming, template
 from pipeline.production.profiles import Profile, profile_of
 
 TEMPLATE, DIRECT = "template", "direct"
@@ -22,21 +23,9 @@ DEFAULT_PROFILE = "cpu"
 ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
 """The states that a job stays in."""
 
-_ENDPOINT = "https://dataflow.googleapis.com"
+ENDPOINT = "https://dataflow.googleapis.com"
 _WHERE, _WORKERS, _RIGHTS, _FOLLOW = "The job", "Its workers", "Account and network", "After the launch"
-_PROJECT = re.compile(r"([a-z][a-z0-9.-]*[a-z0-9]:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
-_REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+")
-_JOB_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-_ACCOUNT = re.compile(r"[^@\s]+@[a-z0-9.-]+\.gserviceaccount\.com")
 _LABEL = re.compile(r"([a-z][a-z0-9_-]{0,62})=([a-z0-9_-]{0,63})")
-_KEY = re.compile(r"projects/[^/]+/locations/(?P<region>[^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+")
-_SUBNETWORK = re.compile(
-    r"(https://www\.googleapis\.com/compute/v1/projects/[^/]+/)?regions/(?P<region>[^/]+)/subnetworks/[^/]+"
-)
-_ACCELERATOR = re.compile(
-    r"type:[a-z0-9-]+;count:[1-9][0-9]?(;install-nvidia-driver(:[0-9]+[0-9.x]*)?)?(;use_nvidia_mps)?"
-)
-_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/.*)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +129,7 @@ class LaunchConfig:
         metavar="NAME",
     )
     dataflow_endpoint: str = option(
-        "Another address of the Dataflow API, such as a private one.", group=_RIGHTS, default=_ENDPOINT, metavar="URL"
+        "Another address of the Dataflow API, such as a private one.", group=_RIGHTS, default=ENDPOINT, metavar="URL"
     )
     wait: bool = option("Follow the job to its end, and end with its exit code.", group=_FOLLOW, default=False)
     poll_seconds: float = option(
@@ -149,22 +138,19 @@ class LaunchConfig:
 
     def __post_init__(self) -> None:
         flags.check(self)
-        _must(self, "project", _PROJECT, "a project's ID, not its number or title")
-        _must(self, "region", _REGION, "a region such as europe-west4, not a zone")
-        _must(self, "job_name", _JOB_NAME, "at most 63 small letters, digits and dashes, the first a letter")
-        _must(self, "service_account_email", _ACCOUNT, "NAME@PROJECT.iam.gserviceaccount.com")
-        _must(self, "template", _BUCKET, "gs://BUCKET/NAME")
-        _must(self, "accelerator", _ACCELERATOR, "type:KIND;count:N;install-nvidia-driver:5xx")
-        _must(self, "temp_location", _BUCKET, "gs://BUCKET/PREFIX")
-        _must(self, "dataflow_endpoint", re.compile(r"https?://[^/\s]+/?"), "https://HOST")
+        naming.PROJECT.check("project", self.project)
+        naming.REGION.check("region", self.region)
+        naming.JOB_NAME.check("job_name", self.job_name)
+        naming.ACCOUNT.check("service_account_email", self.service_account_email)
+        naming.OBJECT.check("template", self.template)
+        naming.ACCELERATOR.check("accelerator", self.accelerator)
+        naming.PLACE.check("temp_location", self.temp_location)
+        naming.ENDPOINT.check("dataflow_endpoint", self.dataflow_endpoint)
         if self.image is not None:
             template.check_image(self.image)
         self._check_labels()
-        for name, pattern, rule in (
-            ("dataflow_kms_key", _KEY, "projects/P/locations/REGION/keyRings/R/cryptoKeys/K"),
-            ("subnetwork", _SUBNETWORK, "regions/REGION/subnetworks/NAME"),
-        ):
-            found = _must(self, name, pattern, rule)
+        for name, form in (("dataflow_kms_key", naming.KEY), ("subnetwork", naming.SUBNETWORK)):
+            found = form.check(name, getattr(self, name))
             if found and found["region"] != self.region:
                 raise UsageError(f"--{name} must be in --region {self.region}, got {getattr(self, name)}")
 
@@ -214,6 +200,11 @@ class Launch:
         return self.how.machine_type or self.workers.machine_type
 
     @property
+    def own_workers(self) -> tuple[str, ...]:
+        """The flags that make workers other than the profile's."""
+        return tuple(f"--{name}" for name in ("machine_type", "accelerator", "disk_size_gb") if getattr(self.how, name))
+
+    @property
     def gpu(self) -> str | None:
         """The accelerator that every worker gets, as Dataflow spells it, or None."""
         return self.how.accelerator or self.workers.accelerator
@@ -224,7 +215,7 @@ class Launch:
         return self.how.disk_size_gb or self.workers.disk_gb
 
 
-class AlreadyRunningError(Exception):
+class AlreadyRunningError(BusyError):
     """A job of the same name is running; one line."""
 
 
@@ -461,12 +452,3 @@ def _is_plain(endpoint: str) -> bool:
 
 def _staging(how: LaunchConfig) -> str | None:
     return None if how.temp_location is None else f"{how.temp_location.rstrip('/')}/staging"
-
-
-def _must(config: Any, name: str, pattern: re.Pattern[str], rule: str) -> re.Match[str] | None:
-    """Holds a text against a pattern; None where it is not given."""
-    value: str | None = getattr(config, name)
-    found = None if value is None else pattern.fullmatch(value)
-    if value is not None and found is None:
-        raise UsageError(f"--{name} must be {rule}, got {value}")
-    return found

@@ -121,6 +121,7 @@ def _contradictions(launch: Launch) -> Iterator[str]:
             f"--max_minutes must be more than {_FLEXRS_MINUTES} with --flexrs, which may begin as late as that, got "
             f"{launch.job.max_minutes:g}"
         )
+    yield from _uncountable(launch)
     if gpu is not None and hints:
         yield f"{hints[0]} cannot be had with a GPU for every worker, got {gpu}: take --profile cpu, or leave it out"
     if gpu is not None and "use_nvidia_mps" in gpu and "no_use_multiple_sdk_containers" in options:
@@ -131,6 +132,19 @@ def _contradictions(launch: Launch) -> Iterator[str]:
         yield f"--require_gpu would stop every worker of --profile {launch.workers.name}, which has no GPU"
     if gpu is None and _only_with_gpus(launch.machine):
         yield f"--machine_type {launch.machine} has GPUs: give --accelerator, or the profile that has that machine"
+
+
+def _uncountable(launch: Launch) -> Iterator[str]:
+    """What keeps `--max_cost` from being held, and where prices would not be found."""
+    how, job = launch.how, launch.job
+    if how.via == TEMPLATE and job.prices is not None and not job.prices.startswith("gs://"):
+        yield f"--prices must be gs://BUCKET/NAME with --via template, whose launcher reads it too, got {job.prices}"
+    if job.max_cost is None:
+        return
+    if own := launch.own_workers:
+        yield f"{own[0]} cannot be had with --max_cost: only a profile's own workers have a price"
+    if how.flexrs:
+        yield "--flexrs cannot be had with --max_cost, which counts from the launch on: workers may come hours later"
 
 
 def _only_with_gpus(machine: str) -> bool:

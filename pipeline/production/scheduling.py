@@ -6,23 +6,18 @@ import base64
 import dataclasses
 import datetime
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from pipeline import flags
 from pipeline.flags import UsageError, option
-from pipeline.production import launching
+from pipeline.production import launching, naming
 from pipeline.production.cron import check_cron, check_time_zone
 from pipeline.production.launching import Launch
 
 ENDPOINT = "https://cloudscheduler.googleapis.com"
 
 _WHICH, _WHEN = "The schedule", "When, and as whom"
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,500}")
-_REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+")
-_PROJECT = re.compile(r"([a-z][a-z0-9.-]*[a-z0-9]:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
-_ACCOUNT = re.compile(r"[^@\s]+@[a-z0-9.-]+\.gserviceaccount\.com")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _FIELDS = ("description", "schedule", "time_zone", "http_target", "retry_config", "attempt_deadline")
 """What `put` sets of a schedule; the rest, such as that it is paused, is left as it is."""
@@ -55,9 +50,9 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         flags.check(self)
-        _must("schedule", self.schedule, _NAME, "letters, digits, dashes and underscores")
-        _must("schedule_region", self.schedule_region, _REGION, "a region such as europe-west1")
-        _must("scheduler_endpoint", self.scheduler_endpoint, re.compile(r"https?://[^/\s]+/?"), "https://HOST")
+        naming.SCHEDULE.check("schedule", self.schedule)
+        naming.REGION.check("schedule_region", self.schedule_region)
+        naming.ENDPOINT.check("scheduler_endpoint", self.scheduler_endpoint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +68,8 @@ class PlaceConfig:
 
     def __post_init__(self) -> None:
         flags.check(self)
-        _must("project", self.project, _PROJECT, "a project's ID, not its number or title")
-        _must("region", self.region, _REGION, "a region such as europe-west4, not a zone")
+        naming.PROJECT.check("project", self.project)
+        naming.REGION.check("region", self.region)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +100,7 @@ class WhenConfig:
         flags.check(self)
         check_cron(self.cron)
         check_time_zone(self.time_zone)
-        _must("scheduler_account", self.scheduler_account, _ACCOUNT, "NAME@PROJECT.iam.gserviceaccount.com")
+        naming.ACCOUNT.check("scheduler_account", self.scheduler_account)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,8 +300,3 @@ def _scheduled(job: Any) -> Scheduled:
 
 def _time(stamp: Any) -> datetime.datetime | None:
     return None if stamp is None else datetime.datetime.fromtimestamp(stamp.timestamp(), datetime.UTC)
-
-
-def _must(name: str, value: str | None, pattern: re.Pattern[str], rule: str) -> None:
-    if value is not None and not pattern.fullmatch(value):
-        raise UsageError(f"--{name} must be {rule}, got {value}")

@@ -15,6 +15,7 @@ from typing import Any
 import pipeline
 from pipeline.flags import SEPARATOR, Option, UsageError, options_of
 from pipeline.options import RestoreConfig
+from pipeline.production import naming
 from pipeline.production.profiles import Profile
 
 LEFT_OUT = ("dry_run",)
@@ -36,7 +37,6 @@ _NAME = "Relume"
 _DESCRIPTION = (
     "Restores the images of an archive into a copy of it, and accounts for each one. Originals are only read."
 )
-_PLACE = r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/.*)?"
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)+(:[A-Za-z0-9_][\w.-]*|@sha256:[0-9a-f]{64})")
 
 
@@ -259,7 +259,7 @@ def _help_of(one: Option) -> str:
 def _regex_of(one: Option) -> str:
     """What the text of a value looks like; empty where anything does. Bounds are for the job's own parser to hold."""
     if one.name in PLACE_TYPES:
-        return _PLACE
+        return naming.PLACE.pattern.pattern
     if one.choices:
         return f"({'|'.join(map(re.escape, one.choices))})"
     if one.kind is bool:

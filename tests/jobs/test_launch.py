@@ -177,6 +177,18 @@ def last_line(text: str) -> dict[str, Any]:
             "--max_minutes must be more than 360 with --flexrs, which may begin as late as that, got 60",
         ),
         (
+            [*BY_TEMPLATE, "--flexrs", "--profile=cpu", "--max_cost=5"],
+            "--flexrs cannot be had with --max_cost, which counts from the launch on: workers may come hours later",
+        ),
+        (
+            [*BY_TEMPLATE, "--max_cost=5", "--machine_type=n2-standard-64"],
+            "--machine_type cannot be had with --max_cost: only a profile's own workers have a price",
+        ),
+        (
+            [*BY_TEMPLATE, "--prices=ours.toml"],
+            "--prices must be gs://BUCKET/NAME with --via template, whose launcher reads it too, got ours.toml",
+        ),
+        (
             [*BY_TEMPLATE, "--flexrs", "--min_ram_hint=16GB"],
             "--flexrs cannot be had with --min_ram_hint: Dataflow fits no workers to steps there",
         ),
@@ -364,9 +376,9 @@ def test_while_a_job_of_the_name_is_at_work_another_is_not_started(
 
     code = launched(cloud, way)
 
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert code == 11
-    assert f"--job_name relume-restore: job {cloud.jobs[0].id} of this name is running" in told
+    out, err = capsys.readouterr()
+    assert (code, last_line(out)) == (11, {"run": "night1", "exit": 11})
+    assert f"--job_name relume-restore: job {cloud.jobs[0].id} of this name is running" in err.splitlines()[-1]
     assert len(cloud.jobs) == 1
     assert cloud.gcs.names("restored") == []
 
@@ -382,6 +394,15 @@ def test_buckets_elsewhere_are_warned_of(cloud: DataflowTwin, capsys: pytest.Cap
         "relume launch: warning: --output gs://far/a is in EUROPE-WEST2, the workers are in us-central1: reading and "
         "writing across regions costs money and time"
     ]
+
+
+def test_what_a_launch_says_is_an_object_a_line_where_the_log_is(
+    cloud: DataflowTwin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launched(cloud, [*BY_TEMPLATE, "--log_format=json", "--dry_run"]) == 0
+
+    said = [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()]
+    assert any("1 images: 1 to do" in line for line in said)
 
 
 def finished(outcomes: Sequence[str]) -> None:
@@ -447,8 +468,9 @@ def test_who_stops_looking_does_not_stop_the_job(cloud: DataflowTwin, capsys: py
     threading.Thread(target=press_ctrl_c_once_it_looks, daemon=True).start()
     code = launched(cloud, [*BY_TEMPLATE, "--wait"])
 
-    assert code == 130
-    assert "goes on: https://console" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert (code, last_line(told.out)["exit"]) == (130, 130)
+    assert "goes on: https://console" in told.err
     assert cloud.jobs[0].active
 
 
@@ -487,7 +509,9 @@ def test_a_launch_says_what_it_will_cost_and_one_beyond_the_cap_is_refused_befor
     wanted = ["--profile=l4", "--max_num_workers=4"]
     assert launched(cloud, [*BY_TEMPLATE, *wanted, "--max_cost=0.1", "--run_id=night2"]) == 8
 
-    said = capsys.readouterr().err.splitlines()
+    told = capsys.readouterr()
+    said = told.err.splitlines()
+    assert last_line(told.out) == {"run": "night2", "exit": 8}
     assert said[-2].startswith("relume launch: l4, 4 workers: 4.00 to 15.0 minutes, 0.26 to 0.96 USD")
     assert said[-1].startswith("relume launch: --max_cost 0.1: 1 images are expected to cost 0.51 USD")
     assert cloud.jobs == []

@@ -143,7 +143,18 @@ def test_a_wrong_line_is_one_line_and_exit_2(
     assert err.strip() == f"relume plan: {said}"
 
 
-@pytest.mark.parametrize(("flags", "workers"), [(["--max_num_workers=7"], 7), (["--num_workers=3"], 3), ([], 0)])
+@pytest.mark.parametrize("cap", [["--max_cost=5", "--profile=l4", "--price_region=mars"], ["--prices=none.toml"]])
+def test_prices_that_cannot_be_had_end_a_dry_run_too(
+    cap: list[str], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = restore.main(["--input", str(archive), "--output", str(tmp_path / "out"), "--dry_run", *cap])
+
+    out, err = capsys.readouterr()
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("relume restore: --price")
+
+
+@pytest.mark.parametrize(("flags", "workers"), [(["--max_num_workers=7"], 7), (["--num_workers=3"], 0), ([], 0)])
 def test_dataflow_must_say_how_many_workers_may_cost_money(flags: list[str], workers: int) -> None:
     options = PipelineOptions(["--runner=DataflowRunner", *flags])
 

@@ -144,7 +144,7 @@ def test_a_dry_run_shows_the_job_and_makes_none(cloud: SchedulerTwin, capsys: py
     assert run(cloud, *CREATE, "--dry_run") == 0
 
     told = capsys.readouterr()
-    assert "1 of 1 images are to do now" in told.err
+    assert "1 images: 1 to do" in told.err
     assert last_line(told.out)["job"]["schedule"] == "0 2 * * *"
     assert cloud.requests() == []
 
@@ -162,7 +162,10 @@ def test_a_dry_run_shows_the_job_and_makes_none(cloud: SchedulerTwin, capsys: py
             "--scheduler_account must be NAME@PROJECT.iam.gserviceaccount.com, got me",
         ),
         ([*CREATE, "--schedule=every night"], "--schedule must be letters, digits, dashes and underscores"),
-        ([*CREATE, "--schedule_region=here"], "--schedule_region must be a region such as europe-west1, got here"),
+        (
+            [*CREATE, "--schedule_region=here"],
+            "--schedule_region must be a region such as europe-west4, not a zone, got here",
+        ),
         ([*CREATE, "--run_id=night"], "--run_id must be left out of a schedule: each night has its own"),
         ([*CREATE, "--wait"], "--wait must be left out of a schedule: nobody is there to wait"),
         ([*CREATE, "--via=direct"], "--via must be template in a schedule"),
@@ -186,6 +189,15 @@ def test_what_is_wrong_is_one_line_and_nothing_is_asked_of_the_service(
     assert told.err.startswith("relume schedule: ")
     assert said in told.err
     assert len(told.err.splitlines()) == 1
+    assert cloud.requests() == []
+
+
+def test_nights_that_would_cost_more_than_they_may_are_not_scheduled(
+    cloud: SchedulerTwin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(cloud, *CREATE, "--max_cost=0.001") == 8
+
+    assert capsys.readouterr().err.splitlines()[-1].startswith("relume schedule: --max_cost 0.001: 1 images are")
     assert cloud.requests() == []
 
 

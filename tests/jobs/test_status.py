@@ -19,7 +19,7 @@ from tests.cloud.gcs import GcsTwin
 from tests.cloud.scripts import Distribution, Message, Metric, Script
 
 PLAN = {"run": "night-1", "listed": 9, "pending": 7, "done": 2, "unusable": 0, "pending_bytes": 70}
-PLACE = ["--project=twin", f"--region={REGION}"]
+PLACE = ["--project=twin-project", f"--region={REGION}"]
 
 
 def put(output: str, name: str, values: Any) -> None:
@@ -130,7 +130,7 @@ def submit(dataflow: DataflowTwin, gcs: GcsTwin, states: tuple[Any, ...]) -> str
     client = v1b3.JobsV1Beta3Client(transport="rest", client_options={"api_endpoint": dataflow.url})
     options = {"options": {"pipelineUrl": "gs://archive/pipeline.pb"}}
     job = v1b3.Job(name="nightly", client_request_id="1", environment={"sdk_pipeline_options": options})
-    made = client.create_job({"project_id": "twin", "location": REGION, "job": job})
+    made = client.create_job({"project_id": "twin-project", "location": REGION, "job": job})
     return str(made.id)
 
 
@@ -177,8 +177,13 @@ def test_a_job_that_is_done_is_judged_by_its_runs_summary(
     ("arguments", "said"),
     [
         ([], "--output DIR is needed, or --project, --region and --job"),
-        (["--job", "nightly", "--project", "twin"], "--region is needed with --job, --project"),
-        (["--project=twin", "--region=us-central1", "--job=x", "--run_id=y"], "give --output DIR, got --run_id y"),
+        (["--job", "nightly", "--project", "twin-project"], "--region is needed with --job, --project"),
+        (
+            ["--project=twin-project", "--region=us-central1", "--job=x", "--run_id=y"],
+            "give --output DIR, got --run_id y",
+        ),
+        (["--project=twin-project", "--region=us-central1-a", "--job=x"], "--region must be a region such as"),
+        ([*PLACE, "--job=x", "--dataflow_endpoint=localhost:1"], "--dataflow_endpoint must be https://HOST"),
         (["--output", "{tmp}/none"], "--output {tmp}/none: no such folder"),
         (["--output", "{tmp}"], "--output must be the output of a restore job, got {tmp}: no run was planned there"),
         (["--output", "{tmp}/out", "--run_id", "night-2"], "such as night-1; got night-2"),
@@ -203,4 +208,4 @@ def test_a_job_that_nobody_knows_is_named(dataflow: DataflowTwin, capsys: pytest
     code = status.main([*PLACE, "--job", job, f"--dataflow_endpoint={dataflow.url}"])
 
     assert code == 2
-    assert f"--job must be the id or name of a job in {REGION} of twin, got {job}" in capsys.readouterr().err
+    assert f"--job must be the id or name of a job in {REGION} of twin-project, got {job}" in capsys.readouterr().err

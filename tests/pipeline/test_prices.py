@@ -85,8 +85,10 @@ def test_a_region_that_the_file_lacks_is_named_by_its_own_flag() -> None:
     with pytest.raises(UsageError) as caught:
         read_prices(None, "us-central2")
 
-    said = "--price_region us-central2: --prices built in has prices of us-central1, europe-west1; did you mean us-central1?"
-    assert str(caught.value) == said
+    assert str(caught.value) == (
+        "--price_region us-central2: --prices built in has prices of us-central1, europe-west1; did you mean "
+        "us-central1?"
+    )
 
 
 def test_a_file_that_is_not_there_is_refused_in_one_line(tmp_path: Path) -> None:
