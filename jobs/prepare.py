@@ -12,8 +12,10 @@ from pathlib import Path
 from jobs.command_line import ExitCode, UsageError, run_job
 from pipeline.flags import FlagParser, check, option, parse_flags
 
-_DESCRIPTION = """Makes a data set of a folder of photographs, for `relume train --data`: lossless, with
-a split for validation that holds nothing that looks like a photograph for training."""
+_DESCRIPTION = """\
+Makes a data set of a folder of photographs, for `relume train --data`:
+lossless, with a split for validation that holds nothing that looks like a
+photograph for training."""
 
 _EPILOG = """example:
   relume prepare --input photos --output datasets
