@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.command_line import ExitCode, UsageError, run_job
+from model.device import AUTO, PRECISIONS
 from pipeline.flags import FlagParser, check, nearest, option, parse_flags
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ class EvaluateConfig:
     color: bool = option("In RGB instead of the luma 16..235 of the published tables.", group="What", default=False)
     baseline: tuple[str, ...] = option(
         "Another method beside the models; may be repeated.", group="What", default=(), metavar="NAME"
+    )
+    precision: str = option(
+        "What models compute in, as in `relume restore`.", group="What", default=AUTO, choices=PRECISIONS
     )
     limit: int | None = option("At most so many images, evenly spread.", group="What", default=None, low=1)
     format: str = option("Of the table.", group="How to show it", default="markdown", choices=FORMATS)
@@ -168,7 +172,7 @@ def _methods(config: EvaluateConfig, wanted: Sequence[Condition]) -> dict[str, l
     measured: list[tuple[evaluation.Model, int]] = []
     for folder in [] if config.model == ("none",) else config.model or (models.BUILT_IN,):
         try:
-            restorer = Restorer.load(models.folder_of(folder))
+            restorer = Restorer.load(models.folder_of(folder), precision=config.precision)
         except contract.ModelError as error:
             raise UsageError(f"--model: {error}") from error
         label = restorer.contract.name

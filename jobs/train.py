@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from jobs import recipes
 from jobs.command_line import ExitCode, UsageError, run_job
 from model import quiet
+from model.device import AUTO, PRECISIONS
 from pipeline.flags import FlagParser, check, option, parse_flags
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ examples:
 
 exit codes: 0 done, 2 wrong usage, 7 stopped by an error,
   10 --max_minutes are over, 11 another process trains in --output"""
-
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 INIT_RATE = 0.1
 """Factor on the recipe's learning rate for a run that starts from a trained model: a full rate would first undo it."""
@@ -89,7 +88,7 @@ class TrainConfig:
     precision: str = option(
         "Of the layers; auto takes bfloat16 where the processor is built for it.",
         group="How",
-        default="auto",
+        default=AUTO,
         choices=PRECISIONS,
     )
 

@@ -15,8 +15,9 @@ added to the bicubic enlargement. All but the last steps work at the size of the
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -24,7 +25,7 @@ from keras import layers, ops
 
 from model import enlarging, jpeg
 from model.contract import STRIDE
-from model.layers import ConditionalBlock, GridPhase
+from model.layers import ConditionalBlock, GridPhase, ShuffledTranspose
 
 QUALITY_BINS = (0, 15, 25, 35, 45, 55, 70, 85)
 """Lower ends of the classes of the JPEG quality factor (libjpeg's scale)."""
@@ -150,9 +151,7 @@ class DeconvNet(keras.Model):
         self.up1 = layers.Conv2DTranspose(c1, 2, strides=2, name="up1")
         self.dec1 = [ConditionalBlock(c1, name=f"dec1_{i}") for i in range(dec1)]
         # Zero: training starts from the identity, and a clean image is its fixed point.
-        self.tail = layers.Conv2DTranspose(
-            3, 6, strides=2, padding="same", kernel_initializer="zeros", dtype="float32", name="tail"
-        )
+        self.tail = ShuffledTranspose(3, 2, kernel_initializer="zeros", dtype="float32", name="tail")
         self.squeeze = layers.Conv2D(config.head, 1, activation="relu", name="squeeze")
         self.hidden = layers.Dense(2 * config.head, activation="relu", name="hidden")
         self.classes = layers.Dense(len(CLASSES), dtype="float32", name="classes")
@@ -198,6 +197,24 @@ class DeconvNet(keras.Model):
     def base(self, ycc: Any) -> Any:
         """What the residual is added to: the pixels, enlarged by the scale."""
         return enlarging.doubled(ycc) if self.config.scale == 2 else ycc
+
+    @contextlib.contextmanager
+    def computing_in(self, precision: str) -> Iterator[None]:
+        """Lets what is traced meanwhile compute in another precision; weights and last layers stay float32.
+
+        Args:
+            precision: Keras's name of a policy, such as `mixed_bfloat16`.
+        """
+        exact = (self.tail, self.classes, self.regressions)
+        before = [(layer, layer.dtype_policy) for layer in self._flatten_layers(include_self=False)]
+        try:
+            for layer, _ in before:
+                if layer not in exact:
+                    layer.dtype_policy = keras.dtype_policies.get(precision)
+            yield
+        finally:
+            for layer, policy in before:
+                layer.dtype_policy = policy
 
     def encode(self, ycc: Any) -> tuple[Any, ...]:
         """Features at 1/2, 1/4 and 1/8, and at full resolution where the scale is 2."""

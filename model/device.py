@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from model.quiet import tensorflow
@@ -11,6 +12,14 @@ _LOG = logging.getLogger(__name__)
 
 PROCESSOR = "cpu"
 """What a device is called where there is no accelerator."""
+
+AUTO, FLOAT32, BFLOAT16 = "auto", "float32", "bfloat16"
+
+PRECISIONS = (AUTO, FLOAT32, BFLOAT16)
+"""What a network can be told to compute in. With bfloat16 next to every value is within one grey level of float32's."""
+
+_BFLOAT16_FROM = (8, 0)
+"""Compute capability from which NVIDIA's GPUs have instructions for bfloat16."""
 
 
 class DeviceError(Exception):
@@ -40,10 +49,31 @@ def prepare(*, threads: int | None = None, accelerated: bool = False) -> str:
     for gpu in gpus:
         # Several worker processes share one GPU; without growth the first takes all of its memory.
         tf.config.experimental.set_memory_growth(gpu, True)
+    # The short float32 that GPUs multiply by default is too coarse for colours and quantisation bins.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     if threads is not None:
         _use_threads(tf, threads)
     names = {_name_of(tf, gpu) for gpu in gpus}
     return ", ".join(sorted(names)) or PROCESSOR
+
+
+def has_bfloat16() -> bool:
+    """Whether what TensorFlow runs on here, all its GPUs or the processor, has instructions for bfloat16."""
+    tf = tensorflow()
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return processor_has_bfloat16()
+    details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
+    return all(found.get("compute_capability", (0, 0)) >= _BFLOAT16_FROM for found in details)
+
+
+def processor_has_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16; without them it is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _use_threads(tf: Any, threads: int) -> None:

@@ -51,16 +51,16 @@ def restore(network: DeconvNet, pixels: Any, tables: Any, estimate: Any, strengt
 
     ycc = jpeg.to_ycc(pixels)
     residual = network(ycc, estimate, tables) * each(strength)
-    if network.config.scale == 2:
-        enlarged = network.base(ycc) + residual
-        planes = [enlarged[..., :1], enlarged[..., 1:] * (1 - each(grey))]
-        return ops.clip(jpeg.to_rgb(ops.concatenate(planes, axis=-1)), 0.0, 255.0)
-    decoded = ycc[..., :1]
-    # At strength 0 the decoded plane may lie a rounding error outside its own bins: nothing is projected then.
-    steps = ops.cast(tables, "float32")[:, 0] * ops.reshape(project * ops.cast(strength > 0, "float32"), (-1, 1, 1))
-    luma = jpeg.project(decoded + residual[..., :1], decoded, steps)
-    chroma = (ycc[..., 1:] + residual[..., 1:]) * (1 - each(grey))
-    return ops.clip(jpeg.to_rgb(ops.concatenate([luma, chroma], axis=-1)), 0.0, 255.0)
+    coloured = ops.concatenate([ops.ones_like(each(grey)), *2 * [1 - each(grey)]], axis=-1)
+    restored = (network.base(ycc) + residual) * coloured
+    rgb = jpeg.to_rgb(restored)
+    if network.config.scale == 1:
+        # At strength 0 the decoded plane may lie a rounding error outside its own bins: nothing is projected then.
+        steps = ops.cast(tables, "float32")[:, 0] * ops.reshape(project * ops.cast(strength > 0, "float32"), (-1, 1, 1))
+        luma = restored[..., :1]
+        # A change of luma is the same change of red, green and blue.
+        rgb += jpeg.project(luma, ycc[..., :1], steps) - luma
+    return ops.clip(rgb, 0.0, 255.0)
 
 
 def rounded(weights: Sequence[Array]) -> list[Array]:
@@ -182,10 +182,15 @@ def _write_saved_model(config: DeconvNetConfig, weights: Sequence[Array], path: 
     def restore_deep(pixels: Any, *rest: Any) -> dict[str, Any]:
         return {"pixels": restore(network, pixels, *rest)}
 
+    with network.computing_in("mixed_bfloat16"):
+        short = tf.function(
+            lambda pixels, *rest: restore_uint8(pixels, *rest), input_signature=[pixels(tf.uint8), *rest]
+        ).get_concrete_function()
     module = tf.Module()
     module.weights = [variable.value for variable in network.variables]
     signatures = {
         "restore": tf.function(restore_uint8, input_signature=[pixels(tf.uint8), *rest]).get_concrete_function(),
+        "restore_bfloat16": short,
         "restore_deep": tf.function(restore_deep, input_signature=[pixels(tf.float32), *rest]).get_concrete_function(),
         "estimate": tf.function(
             lambda pixels: estimate_logits(network, tf.cast(pixels, tf.float32)), input_signature=[pixels(tf.uint8)]

@@ -33,6 +33,7 @@ _TO_YCC = np.array(
     ],
     np.float32,
 )
+_MIDDLE = np.array([128.0, 0.0, 0.0], np.float32)
 _TO_RGB = np.array([[1.0, 0.0, 1.402], [1.0, -0.344136286, -0.714136286], [1.0, 1.772, 0.0]], np.float32)
 
 
@@ -45,16 +46,12 @@ def to_ycc(rgb: Any) -> Any:
     Returns:
         `(..., 3)` float32: luma minus 128 and the two chroma differences, each -128..127.5.
     """
-    red, green, blue = (ops.cast(rgb[..., i : i + 1], "float32") for i in range(3))
-    planes = [float(r) * red + float(g) * green + float(b) * blue for r, g, b in _TO_YCC]
-    return ops.concatenate([planes[0] - 128.0, planes[1], planes[2]], axis=-1)
+    return ops.matmul(ops.cast(rgb, "float32"), _TO_YCC.T) - _MIDDLE
 
 
 def to_rgb(ycc: Any) -> Any:
     """The inverse of `to_ycc`; not clipped, not rounded."""
-    luma, blue, red = ycc[..., 0:1] + 128.0, ycc[..., 1:2], ycc[..., 2:3]
-    planes = [float(y) * luma + float(b) * blue + float(r) * red for y, b, r in _TO_RGB]
-    return ops.concatenate(planes, axis=-1)
+    return ops.matmul(ycc + _MIDDLE, _TO_RGB.T)
 
 
 @functools.cache

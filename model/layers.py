@@ -98,3 +98,43 @@ class ConditionalBlock(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "channels": self.channels}
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class ShuffledTranspose(keras.layers.Conv2DTranspose):
+    """A transposed convolution whose kernel is three strides wide, computed as a convolution and a shuffle.
+
+    Each phase of the output sees three inputs along an axis, so a 3x3 convolution gives all phases of a cell as
+    channels, which are then laid out as pixels. The sums are those of the transposed convolution (arXiv 1609.07009);
+    with few output channels a processor needs a third of the time for them.
+
+    Args:
+        filters: output channels.
+        stride: along both axes; the kernel is three times as wide.
+
+    Input shape:
+        `(batch, rows, cols, channels)`, float.
+
+    Output shape:
+        `(batch, stride * rows, stride * cols, filters)`.
+    """
+
+    def __init__(self, filters: int, stride: int, **kwargs: Any) -> None:
+        super().__init__(filters, 3 * stride, strides=stride, padding="same", **kwargs)
+        self.stride = stride
+
+    def call(self, inputs: Any) -> Any:
+        s, (batch, rows, cols, channels) = self.stride, ops.shape(inputs)
+        # (row, col, filter, channel) of the kernel to (tap, tap, channel, phase, phase, filter); taps run backwards.
+        taps = ops.reshape(self.kernel, (3, s, 3, s, self.filters, channels))
+        taps = ops.transpose(ops.flip(taps, axis=(0, 2)), (0, 2, 5, 1, 3, 4))
+        phases = ops.conv(inputs, ops.reshape(taps, (3, 3, channels, s * s * self.filters)), padding="same")
+        phases = ops.reshape(phases, (batch, rows, cols, s, s, self.filters))
+        pixels = ops.reshape(ops.transpose(phases, (0, 1, 3, 2, 4, 5)), (batch, s * rows, s * cols, self.filters))
+        return pixels + self.bias
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {name: value for name, value in config.items() if name not in ("kernel_size", "strides", "padding")} | {
+            "stride": self.stride
+        }

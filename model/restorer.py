@@ -16,6 +16,7 @@ import numpy as np
 from model import bands, busy, contract, device, tiling
 from model.bands import Band
 from model.contract import Contract, ModelError
+from model.device import AUTO, BFLOAT16, FLOAT32
 from model.quiet import tensorflow
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -24,6 +25,9 @@ _LOG = logging.getLogger(__name__)
 
 SAMPLE_SIDE = 128
 """Side in pixels of the tiles that an image's damage is estimated from."""
+
+_SHORT = "restore_bfloat16"
+"""The signature that computes in bfloat16."""
 
 _SAMPLES = (2, 3)
 """So many sample tiles along an axis below and from `_LARGE` pixels: an estimate must cost less than a restoration."""
@@ -137,6 +141,7 @@ class Restorer:
         batch_pixels: at most so many pixels go through the model at once, counted as they come out; halved when the
             device runs out of memory.
         device: what the program runs on, for receipts.
+        precision: of images of 8 bits, `float32` or `bfloat16`; what has more bits is always restored in float32.
     """
 
     def __init__(
@@ -148,10 +153,13 @@ class Restorer:
         halo: int | None = None,
         batch_pixels: int = 2 * 1024 * 1024,
         device: str = device.PROCESSOR,
+        precision: str = FLOAT32,
     ) -> None:
         self.contract = agreed
         self._program = program  # its signatures die with it
         self._signatures = {name: program.signatures[name] for name in ("restore", "restore_deep", "estimate")}
+        if precision == BFLOAT16:
+            self._signatures["restore"] = program.signatures[_SHORT]
         self.tile = agreed.tile if tile is None else tile
         self.halo = agreed.halo if halo is None else halo
         self.batch_pixels = batch_pixels
@@ -166,6 +174,7 @@ class Restorer:
         expected_digest: str | None = None,
         threads: int | None = None,
         accelerated: bool = False,
+        precision: str = AUTO,
         **options: Any,
     ) -> Restorer:
         """Loads a model folder after checking every digest.
@@ -174,10 +183,11 @@ class Restorer:
             folder: on this machine.
             expected_digest: the contract's digest that it must have, or None.
             threads, accelerated: as in `device.prepare`.
+            precision: one of `device.PRECISIONS`; auto takes bfloat16 where device and model have it.
             options: of the constructor.
 
         Raises:
-            ModelError: if the folder is not what it says, or not the one expected.
+            ModelError: if the folder is not what it says, not the one expected, or has no program for the precision.
             DeviceError: if this machine lacks the accelerator that must be there.
         """
         agreed = contract.read(Path(folder))
@@ -185,8 +195,14 @@ class Restorer:
             raise ModelError(f"{folder} has digest {agreed.digest[:12]}, expected {expected_digest[:12]}")
         name = device.prepare(threads=threads, accelerated=accelerated)
         program = tensorflow().saved_model.load(str(Path(folder) / "saved_model"))
+        if precision == AUTO:
+            precision = BFLOAT16 if device.has_bfloat16() and _SHORT in program.signatures else FLOAT32
+        if precision == BFLOAT16 and _SHORT not in program.signatures:
+            raise ModelError(f"{folder} has no program for bfloat16: it was made by an earlier version")
         busy.CLOCK.take()  # what went by before is no time of this model's
-        return cls(program, agreed, device=name, **options)
+        if precision == BFLOAT16:
+            name = f"{name}, {precision}"
+        return cls(program, agreed, device=name, precision=precision, **options)
 
     @property
     def projects(self) -> bool:

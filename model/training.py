@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from model import deconvnet, jpeg, losses
+from model import deconvnet, device, jpeg, losses
 from model.dataset import DegradedPatches
 from model.deconvnet import DeconvNet, DeconvNetConfig
 from model.degradation import Degrading
@@ -62,7 +62,7 @@ def set_precision(name: str) -> str:
     """
     if name == "auto":
         accelerated = any(not device.startswith("cpu") for device in keras.distribution.list_devices())
-        name = "bfloat16" if accelerated or _processor_has_bfloat16() else "float32"
+        name = "bfloat16" if accelerated or device.processor_has_bfloat16() else "float32"
     policy = "mixed_bfloat16" if name == "bfloat16" else name
     keras.config.set_dtype_policy(policy)
     return policy
@@ -84,14 +84,6 @@ def use_all_devices() -> int:
 def can_export() -> bool:
     """Whether this backend can write the SavedModel of a model folder."""
     return bool(keras.backend.backend() == "tensorflow")
-
-
-def _processor_has_bfloat16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 @dataclasses.dataclass(frozen=True)

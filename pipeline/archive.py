@@ -78,6 +78,7 @@ class Plan:
             batch_pixels=round(c.batch_megapixels * 1e6),
             threads=c.model_threads,
             accelerated=c.needs_gpu,
+            precision=c.precision,
             scale=self.scale,
         )
 

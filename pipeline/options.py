@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from model.device import AUTO, PRECISIONS
 from pipeline import flags, logs
 from pipeline.flags import FlagParser, UsageError, option
 from pipeline.production.profiles import PROFILES
@@ -157,6 +158,13 @@ class RestoreConfig:
         default_text="one for each core",
         low=1,
         high=1024,
+    )
+    precision: str = option(
+        "What the model computes in: auto takes bfloat16 where the device has instructions for it, which is faster; "
+        "some values then differ by one grey level from those of float32. 16-bit images are always done in float32.",
+        group="How to run",
+        default=AUTO,
+        choices=PRECISIONS,
     )
     require_gpu: bool = option(
         "Stop the run at a worker on which no GPU is found; else it restores on its processor.",

@@ -14,6 +14,7 @@ from apache_beam.ml.inference import base
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from model.busy import CLOCK
+from model.device import AUTO
 from model.restorer import Estimate, RestorationError, Restorer, Task
 from pipeline import logs, models
 from pipeline.elements import Damage, DeadLetter, Image, Page, Restoration
@@ -39,6 +40,7 @@ class RestoreSettings:
         keep_above_quality: quality factor from which an image is already good, 1..101; 101 restores everything.
         batch_pixels: at most so many pixels in a batch, unless a single image has more.
         threads, accelerated: as in `model.device.prepare`.
+        precision: one of `model.device.PRECISIONS`.
         scale: of the model; a batch is weighed by what comes out.
     """
 
@@ -50,6 +52,7 @@ class RestoreSettings:
     batch_pixels: int = 4_000_000
     threads: int | None = None
     accelerated: bool = False
+    precision: str = AUTO
     scale: int = 1
 
     def load(self) -> Restorer:
@@ -59,6 +62,7 @@ class RestoreSettings:
             expected_digest=self.digest,
             threads=self.threads,
             accelerated=self.accelerated,
+            precision=self.precision,
         )
 
     def told(self, estimate: Estimate, header_quality: int | None) -> Estimate:

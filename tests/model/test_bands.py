@@ -17,7 +17,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @pytest.fixture(scope="module")
 def restorer(tiny_model: Path) -> Restorer:
-    loaded = Restorer.load(tiny_model)
+    loaded = Restorer.load(tiny_model, precision="float32")
     # Several tiles each way, of a picture that takes no minutes.
     return Restorer(loaded._program, loaded.contract, tile=128, batch_pixels=3 * 128 * 128)
 

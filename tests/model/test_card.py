@@ -27,7 +27,7 @@ def test_a_model_is_measured_at_its_task_beside_the_classical_method(
     task: str, said: str, methods: list[str], conditions: set[str], tiny_model: Path, photo: Array, tmp_path: Path
 ) -> None:
     Image.fromarray(photo[:56, :64]).save(tmp_path / "a.png")
-    loaded = Restorer.load(tiny_model)
+    loaded = Restorer.load(tiny_model, precision="float32")
     restorer = Restorer(loaded._program, dataclasses.replace(loaded.contract, task=task))
 
     measured = card.measure(restorer, str(tmp_path))

@@ -18,6 +18,10 @@ class Machine:
     gpus: tuple[str, ...]
     grown: list[str] = dataclasses.field(default_factory=list)
 
+    def details(self, gpu: str) -> dict[str, Any]:
+        """A T4 is of capability 7.5, what came later of 8.0 or more."""
+        return {"device_name": gpu, "compute_capability": (7, 5) if "T4" in gpu else (8, 9)}
+
 
 @pytest.fixture
 def with_gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -28,7 +32,7 @@ def with_gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
         machine = Machine(gpus)
         config = tf.config
         monkeypatch.setattr(config, "list_physical_devices", lambda kind: list(gpus) if kind == "GPU" else [])
-        monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: {"device_name": gpu})
+        monkeypatch.setattr(config.experimental, "get_device_details", machine.details)
         monkeypatch.setattr(config.experimental, "set_memory_growth", lambda gpu, on: machine.grown.append((gpu, on)))
         return machine
 
@@ -46,6 +50,23 @@ def test_every_gpu_takes_memory_as_it_needs_it_and_each_kind_is_named_once(with_
 
     assert name == "NVIDIA A100, NVIDIA L4"
     assert machine.grown == [(gpu, True) for gpu in machine.gpus]
+
+
+def test_gpus_compute_in_bfloat16_from_ampere_on(with_gpus: Any) -> None:
+    with_gpus("NVIDIA L4", "NVIDIA A100")
+    assert device.has_bfloat16()
+
+    with_gpus("NVIDIA L4", "Tesla T4")
+    assert not device.has_bfloat16()
+
+
+def test_a_gpu_does_not_shorten_float32(with_gpus: Any) -> None:
+    import tensorflow as tf
+
+    with_gpus("NVIDIA L4")
+    device.prepare()
+
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 def test_a_worker_that_must_have_a_gpu_and_has_none_says_what_to_look_at() -> None:

@@ -194,7 +194,7 @@ def test_a_level_that_is_none_is_refused(task: str, text: str, message: str) -> 
 def test_a_model_is_told_what_a_file_would_tell_and_no_more(tiny_model: Path) -> None:
     from model.restorer import RECOMPRESSED_GAP, Restorer, Task
 
-    restorer = Restorer.load(tiny_model)
+    restorer = Restorer.load(tiny_model, precision="float32")
     shown = picture(channels=3)
     found = harmed("jpeg", shown.pixels, 20)
     wanted = evaluation.conditions("jpeg", [(20,)])

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from model.layers import ConditionalBlock, GridPhase
+from model.layers import ConditionalBlock, GridPhase, ShuffledTranspose
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -94,3 +94,14 @@ def test_sizes_below_one_are_refused() -> None:
         GridPhase(0)
     with pytest.raises(ValueError, match="channels must be at least 1, got 0"):
         ConditionalBlock(0)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_a_shuffled_transpose_is_the_transposed_convolution_of_keras(stride: int) -> None:
+    values = np.random.default_rng(0).normal(size=(2, 5, 7, 4)).astype(np.float32)
+    ours = filled(ShuffledTranspose(3, stride), values.shape)
+    theirs = filled(keras.layers.Conv2DTranspose(3, 3 * stride, strides=stride, padding="same"), values.shape)
+
+    np.testing.assert_allclose(*(keras.ops.convert_to_numpy(layer(values)) for layer in (ours, theirs)), atol=1e-5)
+    again = filled(ShuffledTranspose.from_config(ours.get_config()), values.shape)
+    np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(layer(values)) for layer in (ours, again)))

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model import contract
+from model import restorer as restorer_module
+from model.contract import ModelError
 from model.deconvnet import DeconvNetConfig
 from model.degradation import compress
 from model.restorer import Estimate, RestorationError, Restorer, Task
@@ -20,12 +23,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @pytest.fixture(scope="module")
 def restorer(tiny_model: Path) -> Restorer:
-    return Restorer.load(tiny_model)
+    return Restorer.load(tiny_model, precision="float32")
 
 
 @pytest.fixture(scope="module")
 def enlarger(tiny_x2_model: Path) -> Restorer:
-    return Restorer.load(tiny_x2_model)
+    return Restorer.load(tiny_x2_model, precision="float32")
 
 
 def variant(restorer: Restorer, **options: Any) -> Restorer:
@@ -44,6 +47,38 @@ def test_tiles_restore_to_the_same_pixels_as_the_whole_image(restorer: Restorer,
     difference = np.abs(tiled.astype(int) - whole)
     assert difference.max() <= 1
     assert np.mean(difference > 0) < 1e-4
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_tiles_are_those_of_the_whole_image_in_every_precision(tiny_model: Path, photo: Array, precision: str) -> None:
+    restorer = Restorer.load(tiny_model, precision=precision)
+    decoded, tables = compress(photo, 30)
+
+    whole, tiled = (
+        each.restore([Task(decoded, tables)])[0].astype(int)
+        for each in (restorer, variant(restorer, tile=128, precision=precision))
+    )
+
+    assert np.mean(np.abs(tiled - whole) > 0) < 1e-4
+
+
+def test_the_built_in_model_restores_alike_in_both_precisions(photo: Array) -> None:
+    decoded, tables = compress(photo, 30)
+    restorers = [Restorer.load(contract.built_in(), precision=precision) for precision in ("float32", "bfloat16")]
+    assert [restorer.device for restorer in restorers] == ["cpu", "cpu, bfloat16"]
+
+    exact, short = (restorer.restore([Task(decoded, tables)])[0].astype(int) for restorer in restorers)
+
+    assert 0 < np.mean(exact != short) < 0.2  # they are two programs
+    assert np.mean(np.abs(exact - short) > 1) < 1e-4
+
+
+def test_a_model_without_a_program_for_a_precision_says_so(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restorer_module, "_SHORT", "restore_float8")
+
+    assert Restorer.load(tiny_model).device == "cpu"
+    with pytest.raises(ModelError, match="has no program for bfloat16"):
+        Restorer.load(tiny_model, precision="bfloat16")
 
 
 def test_a_halo_too_small_shows(restorer: Restorer, photo: Array) -> None:

@@ -37,7 +37,7 @@ def settings(tiny_model: Path) -> RestoreSettings:
 
 @pytest.fixture(scope="module")
 def restorer(tiny_model: Path) -> Restorer:
-    return Restorer.load(tiny_model)
+    return Restorer.load(tiny_model, precision="float32")
 
 
 DAMAGE = Damage("jpeg_35", 0.6, 40.0, 1.0, 0.1, None, False)
