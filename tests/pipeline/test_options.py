@@ -159,8 +159,8 @@ def test_the_recipe_digest_changes_with_what_changes_the_output_and_with_nothing
         "inventory": "g", "max_megapixels": 1.0, "max_bytes": 1, "format": "png", "strength": 0.5,
         "keep_above_quality": 50, "batch_megapixels": 1.0, "band_megapixels": 1.0, "tolerate": 1, "replace": True,
         "assume_quality": 20, "profile": "t4", "dry_run": True, "run_id": "h", "verbose": True, "max_minutes": 1.0,
-        "model_threads": 1, "precision": "float32", "require_gpu": True, "accelerator_hint": "type:nvidia-l4;count:1", "min_ram_hint": "16GB",
-        "log_format": "json",
+        "model_threads": 1, "precision": "float32", "require_gpu": True, "accelerator_hint": "type:nvidia-l4;count:1",
+        "min_ram_hint": "16GB", "log_format": "json",
         "max_cost": 1.0, "prices": "i", "price_region": "j",
     }  # fmt: skip
     assert changes.keys() == {one.name for one in options_of(RestoreConfig)}
