@@ -29,19 +29,19 @@ through the code that the pipeline runs, and compares with what it was. The
 photographs are only read; the table goes to stdout."""
 
 _EPILOG = """tasks, and levels as they are by default; colons join the numbers of a level:
-  jpeg         --quality 10,20,30,40    libjpeg's quality factor, 1..100
-  double_jpeg  --double 10:50           compressed twice, the grid moved by 4 pixels
-  clean                                 not harmed: what becomes of a good picture
-  deblur       --blur 1.6:2,2.5:2       sigma in pixels, then noise in grey levels
-  denoise      --noise 15,25,50         sigma in grey levels
-  x2                                    half the size, by Pillow's bicubic filter
+  jpeg         --quality 10,20,30,40  libjpeg's quality factor, 1..100
+  double_jpeg  --double 10:50         compressed twice, the grid moved by 4 pixels
+  clean                               not harmed: what becomes of a good picture
+  deblur       --blur 1.6:2,2.5:2     sigma in pixels, then noise in grey levels
+  denoise      --noise 15,25,50       sigma in grey levels
+  x2                                  half the size, by Pillow's bicubic filter
 
 baselines:
-  jpeg, clean, degraded                 the harmed picture itself; always there
-  bicubic                               for x2; always there
-  wiener, richardson-lucy               for deblur; they know the kernel, and use
-                                        the setting that suits each picture best
-  nl-means                              for denoise; it knows the noise
+  jpeg, clean, degraded               the harmed picture itself; always there
+  bicubic                             for x2; always there
+  wiener, richardson-lucy             for deblur; they know the kernel, and use
+                                      the setting that suits each picture best
+  nl-means                            for denoise; it knows the noise
 
 examples:
   relume evaluate --images photos --quality 10,20,30,40

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from model.photos import Photo
     from model.training import Progress, Recipe, Run
 
-_DESCRIPTION = """Trains a model on pristine photographs, which are harmed on the fly, and writes it as
-a model folder. The same command again goes on with a run that was stopped."""
+_DESCRIPTION = """\
+Trains a model on pristine photographs, which are harmed on the fly, and writes
+it as a model folder. The same command again goes on with a run that was
+stopped."""
 
 _EPILOG = """what --output holds:
   model/             the model, for --model of the other commands
@@ -37,7 +39,8 @@ _EPILOG = """what --output holds:
 
 examples:
   relume train --recipe jpeg_s --data photos --output run --validation others
-  relume train --recipe jpeg_s --init model --data photos --output tuned --steps 2000
+  relume train --recipe jpeg_s --init model --data photos --output tuned \\
+      --steps 2000
 
 exit codes: 0 done, 2 wrong usage, 7 stopped by an error,
   10 --max_minutes are over, 11 another process trains in --output"""

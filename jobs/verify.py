@@ -104,7 +104,7 @@ def _verify(argv: list[str]) -> int:
     parser = FlagParser(
         VerifyConfig,
         prog="relume verify",
-        usage="--output DIR [--fast | --full | --reproduce N --input DIR] [flags]",
+        usage="--output DIR [--fast | --full |\n           --reproduce N --input DIR] [flags]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
