@@ -30,7 +30,7 @@ photographs are only read; the table goes to stdout."""
 
 _EPILOG = """tasks, and levels as they are by default; colons join the numbers of a level:
   jpeg         --quality 10,20,30,40  libjpeg's quality factor, 1..100
-  double_jpeg  --double 10:50         compressed twice, the grid moved by 4 pixels
+  double_jpeg  --double 10:50         compressed twice, the grid 4 pixels off
   clean                               not harmed: what becomes of a good picture
   deblur       --blur 1.6:2,2.5:2     sigma in pixels, then noise in grey levels
   denoise      --noise 15,25,50       sigma in grey levels

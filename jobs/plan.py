@@ -113,7 +113,7 @@ def estimate(config: RestoreConfig, asked: PlanConfig, prepared: Prepared) -> Es
             planning.way_by_vcpu(megapixels, found.pending, measured, prices, asked.workers),
         ]
 
-    return planning.estimate(found, sampled, ways, prices=prices, own_model=config.model)
+    return planning.estimate(found, sampled, ways, prices=prices, own_model=config.model, max_cost=config.max_cost)
 
 
 if __name__ == "__main__":

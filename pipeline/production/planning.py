@@ -275,6 +275,7 @@ def estimate(
     *,
     prices: Prices,
     own_model: str | None = None,
+    max_cost: float | None = None,
 ) -> Estimate:
     """Puts an estimate together.
 
@@ -284,12 +285,14 @@ def estimate(
         ways: makes the ways to do it from the megapixels.
         prices: that the ways were priced by.
         own_model: a model folder that is not the one of the profiles' figures, or None.
+        max_cost: what the run may cost, or None.
     """
     megapixels = megapixels_of(sampled, found.pending, found.pending_bytes)
     made = tuple(ways(megapixels))
-    return Estimate(
-        found, tuple(sampled), megapixels, made, tuple(_assumptions(found, sampled, made, prices, own_model))
-    )
+    told = [*_assumptions(found, sampled, made, prices, own_model)]
+    if max_cost is not None and any(way.cost is not None and way.cost.expected > max_cost for way in made):
+        told.append(f"--max_cost {max_cost:g} is less than is to be expected: the run would not begin")
+    return Estimate(found, tuple(sampled), megapixels, made, tuple(told))
 
 
 def _assumptions(

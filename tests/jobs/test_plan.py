@@ -87,13 +87,14 @@ def test_a_plan_of_a_bucket_takes_a_profiles_figure_and_writes_no_object(
         gcs.put("photos", f"all/{name}", data)
     flags = ["--input", "gs://photos/all", "--output", "gs://restored/all", "--profile", "l4", "--json"]
 
-    assert plan.main([*flags, "--workers", "5", "--price_region", "europe-west1"]) == 0
+    assert plan.main([*flags, "--workers", "5", "--price_region", "europe-west1", "--max_cost", "0.1"]) == 0
 
     found = told(capsys)
     assert (found["listed"], found["megapixels"]["expected"]) == (4, MEGAPIXELS)
     (way,) = found["ways"]
     assert (way["name"], way["workers"]) == ("l4", 5)
     assert any("europe-west1" in line and "check before you rely on" in line for line in found["assumptions"])
+    assert found["assumptions"][-1] == "--max_cost 0.1 is less than is to be expected: the run would not begin"
     assert gcs.names("restored") == []
 
 
