@@ -171,6 +171,8 @@ def _within_budget(prepared: Prepared, options: Any) -> Any:
 
     from pipeline.production import budget
 
+    if _may_wait(options):
+        raise UsageError("--max_cost cannot be had with FlexRS: it counts from the start, workers may come hours later")
     workers, found = paid_workers(options), prepared.found
     budget.check(config, budget.expected(config, found, prepared.sample, workers), found.pending)
     deadlines = [one for one in (plan.deadline, budget.deadline(config, prepared.began, workers)) if one is not None]
@@ -199,14 +201,18 @@ def _runs_here(options: Any) -> bool:
 
 def _first_term(options: Any) -> datetime.timedelta:
     """How long the lease must last until a worker can renew it."""
-    from apache_beam.options.pipeline_options import GoogleCloudOptions
-
     from pipeline import lease
 
     if _runs_here(options):
         return lease.TERM
-    flexrs = options.view_as(GoogleCloudOptions).flexrs_goal == "COST_OPTIMIZED"
-    return lease.FLEXRS_TERM if flexrs else lease.LAUNCH_TERM
+    return lease.FLEXRS_TERM if _may_wait(options) else lease.LAUNCH_TERM
+
+
+def _may_wait(options: Any) -> bool:
+    """Whether Dataflow may keep the job for hours until resources are cheap (FlexRS)."""
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    return bool(options.view_as(GoogleCloudOptions).flexrs_goal == "COST_OPTIMIZED")
 
 
 def handed_over(options: Any) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image as PilImage
 
 from jobs import plan, restore
 from pipeline.flags import UsageError
+from pipeline.options import RestoreConfig
 from tests.cloud.gcs import GcsTwin
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -165,3 +166,12 @@ def test_dataflow_must_say_how_many_workers_may_cost_money(flags: list[str], wor
     with pytest.raises(UsageError, match="--max_cost needs --max_num_workers"):
         restore.paid_workers(options)
     assert restore.paid_workers(PipelineOptions([])) == 1
+
+
+def test_money_is_not_counted_while_a_job_waits_for_cheap_workers(archive: Path, tmp_path: Path) -> None:
+    config = RestoreConfig(str(archive), str(tmp_path / "out"), max_cost=5.0, profile="cpu")
+
+    with pytest.raises(UsageError, match="--max_cost cannot be had with FlexRS"):
+        restore.start(restore.prepare(config), PipelineOptions(["--flexrs_goal=COST_OPTIMIZED"]))
+
+    assert not (tmp_path / "out").exists()
