@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import functools
 import importlib
 import json
 import logging
@@ -161,7 +160,7 @@ def run_to_the_end(name: str, job: Callable[[list[str], Ending], int], argv: Seq
         As `run_job`.
     """
     ending = Ending()
-    code = run_job(name, functools.partial(job, ending=ending), argv)
+    code = run_job(name, lambda arguments: job(arguments, ending), argv)
     if ending.run_id and not ending.told and code != ExitCode.USAGE:
         ending.tell({"run": ending.run_id, "exit": int(code)})
     return code
