@@ -16,6 +16,8 @@ from tests.cloud.gcs import GcsTwin
 from tests.cloud.scripts import Metric, Script, failing
 
 PAUSE_S = time.sleep
+NO_PIP = "--experiments=disable_logging_submission_environment"
+"""Else Beam asks pip what is installed here, and stages that: a second a job."""
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +30,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch, gcs: GcsTwin) -> None:
 def submit(dataflow: DataflowTwin, *flags: str) -> beam.runners.runner.PipelineResult:
     # That it waits for the job is up to the test.
     flags = ("--runner=DataflowRunner", "--temp_location=gs://archive/temp", "--job_name=nightly", *flags)
-    root = beam.Pipeline(options=PipelineOptions([*dataflow.beam_flags(), *flags]))
+    root = beam.Pipeline(options=PipelineOptions([*dataflow.beam_flags(), NO_PIP, *flags]))
     _ = root | "Names" >> beam.Create(["a.jpg"]) | "Count" >> beam.combiners.Count.Globally()
     return root.run()
 

@@ -18,6 +18,8 @@ from tests.cloud.dataflow import DataflowTwin
 from tests.cloud.gcs import GcsTwin
 
 PHOTO = Path(__file__).parents[2] / "samples" / "archive"
+NO_PIP = "--experiments=disable_logging_submission_environment"
+"""Else Beam asks pip what is installed here, and stages that: a second a job."""
 
 
 def launcher(staging: Path, *more: str) -> list[str]:
@@ -36,6 +38,7 @@ def launcher(staging: Path, *more: str) -> list[str]:
         # Keeps the job on loopback, where nobody listens: a template needs no service.
         "--dataflow_endpoint=http://localhost:1",
         "--no_auth",
+        NO_PIP,
         *more,
     ]
 
@@ -115,7 +118,7 @@ def test_submitted_and_waited_for_it_ends_as_the_summary_says_and_never_without_
     archive.create_bucket("jobs")
     pause = time.sleep
     monkeypatch.setattr("time.sleep", lambda seconds: pause(min(seconds, 0.01)))  # Beam looks every five seconds
-    where = ["--runner=DataflowRunner", "--temp_location=gs://jobs/temp", *dataflow.beam_flags()]
+    where = ["--runner=DataflowRunner", "--temp_location=gs://jobs/temp", NO_PIP, *dataflow.beam_flags()]
 
     without = restore.main(["--input=gs://photos/a", "--output=gs://restored/none", *where])
 
