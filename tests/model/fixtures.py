@@ -33,8 +33,8 @@ def _untrained(folder: Path, *, scale: int, task: str) -> Path:
     weights = [rng.normal(0, 0.35 / np.sqrt(max(1, w.shape[-1])), w.shape) for w in network.get_weights()]
     tail = next(i for i, v in enumerate(network.weights) if "tail" in v.path and v.path.endswith("kernel"))
     weights[tail], weights[tail + 1] = 0.06 * weights[tail], 0 * weights[tail + 1]
-    about = {"name": folder.name, "task": task, "card": f"# {folder.name}\n"}
-    exporting.export(config, weights, folder, **about, recipe={}, data={}, scores={})
+    name, card = folder.name, f"# {folder.name}\n"
+    exporting.export(config, weights, folder, name=name, task=task, recipe={}, data={}, scores={}, card=card)
     return folder
 
 

@@ -16,7 +16,7 @@ class Machine:
     """What TensorFlow would say of a machine with GPUs, and what it was told."""
 
     gpus: tuple[str, ...]
-    grown: list[str] = dataclasses.field(default_factory=list)
+    grown: list[tuple[str, bool]] = dataclasses.field(default_factory=list)
 
     def details(self, gpu: str) -> dict[str, Any]:
         """A T4 is of capability 7.5, what came later of 8.0 or more."""

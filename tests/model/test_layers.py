@@ -102,6 +102,7 @@ def test_a_shuffled_transpose_is_the_transposed_convolution_of_keras(stride: int
     ours = filled(ShuffledTranspose(3, stride), values.shape)
     theirs = filled(keras.layers.Conv2DTranspose(3, 3 * stride, strides=stride, padding="same"), values.shape)
 
-    np.testing.assert_allclose(*(keras.ops.convert_to_numpy(layer(values)) for layer in (ours, theirs)), atol=1e-5)
+    found, wanted = (keras.ops.convert_to_numpy(layer(values)) for layer in (ours, theirs))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
     again = filled(ShuffledTranspose.from_config(ours.get_config()), values.shape)
     np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(layer(values)) for layer in (ours, again)))

@@ -152,7 +152,9 @@ def test_strength_zero_is_the_bicubic_enlargement(enlarger: Restorer, photo: Arr
     assert np.abs(full - pillow).max() > 5
 
 
-def test_memory_for_the_enlarged_pixels_is_what_a_batch_is_weighed_by(enlarger: Restorer, photo: Array) -> None:
+def test_memory_for_the_enlarged_pixels_is_what_a_batch_is_weighed_by(
+    enlarger: Restorer, photo: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = variant(enlarger, tile=128, batch_pixels=4 * 128 * 128)
     whole = enlarger.restore([Task(photo)])[0]
     numbers: list[int] = []
@@ -162,7 +164,7 @@ def test_memory_for_the_enlarged_pixels_is_what_a_batch_is_weighed_by(enlarger: 
         numbers.append(len(batch))
         return run(batch, *rest)
 
-    small._run = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(small, "_run", counted)
 
     found = small.restore([Task(photo)])[0]
 
@@ -258,7 +260,7 @@ def hungry(restorer: Restorer, most_tiles: int, **options: Any) -> Restorer:
 
     signatures = restorer._signatures
 
-    @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, reduce_retracing=True)
     def restore(**inputs: Any) -> Any:
         scratch = tf.numpy_function(work, [tf.shape(inputs["pixels"])[0]], tf.uint8)
         return {"pixels": signatures["restore"](**inputs)["pixels"] + 0 * scratch}
@@ -267,7 +269,7 @@ def hungry(restorer: Restorer, most_tiles: int, **options: Any) -> Restorer:
         # Beyond what 64-bit processors can address, so that no system promises it and hands it out later.
         return np.empty(2**60 if tiles > most_tiles else 1, np.uint8)[0]
 
-    @tf.function(autograph=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False, reduce_retracing=True)
     def estimate(pixels: Any) -> Any:
         scratch = tf.numpy_function(work, [tf.shape(pixels)[0]], tf.uint8)
         return signatures["estimate"](pixels=pixels + 0 * scratch)

@@ -43,10 +43,10 @@ def test_a_run_in_which_no_model_was_loaded_has_no_share_and_nothing_to_divide_b
 def test_a_metric_that_two_steps_have_is_one_figure() -> None:
     found: dict[tuple[str, str], int | Spread] = {}
 
-    for value in (Spread(1, 10, 10), Spread(2, 5, 4)):
-        figures.add(found, ("decode", "file_ms"), value)
-    for value in (1, 2):
-        figures.add(found, ("write", "bytes"), value)
+    for spread in (Spread(1, 10, 10), Spread(2, 5, 4)):
+        figures.add(found, ("decode", "file_ms"), spread)
+    for number in (1, 2):
+        figures.add(found, ("write", "bytes"), number)
 
     assert found == {("decode", "file_ms"): Spread(3, 15, 10), ("write", "bytes"): 3}
 
