@@ -89,9 +89,19 @@ def file_digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
+BUILT_IN = "jpeg-s"
+"""The model that restores where no other is named."""
+
+
+def shipped() -> dict[str, Path]:
+    """The folders of the models that ship with the package, by their names."""
+    root = Path(str(importlib.resources.files("model") / "pretrained"))
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{NAME}"))}
+
+
 def built_in() -> Path:
-    """The folder of the model that ships with the package."""
-    return Path(str(importlib.resources.files("model") / "pretrained" / "jpeg-s"))
+    """The folder of the model that restores where no other is named."""
+    return shipped()[BUILT_IN]
 
 
 def read(folder: Path) -> Contract:

@@ -1,4 +1,4 @@
-"""Model folders where they lie: built in, on this machine, or in Cloud Storage.
+"""Model folders where they lie: shipped with the package, on this machine, or in Cloud Storage.
 
 One in Cloud Storage is read twice. Who starts a run reads its contract, which names every file and its digest. Each
 machine that restores fetches the files once, into a folder that is named by the contract's digest, and holds each one
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-BUILT_IN = "built in"
-"""Names the model that ships with the package: its folder is another one on each machine."""
+BUILT_IN = contract.BUILT_IN
+"""The model that restores where no other is named."""
 
 CACHE = "RELUME_MODELS"
 """Environment variable: the folder where fetched models are kept, instead of one below the system's temporary files."""
@@ -42,7 +42,8 @@ def contract_of(model: str) -> Contract:
     its own, and the names of the files against the contract: their bytes, when they are fetched.
 
     Args:
-        model: `BUILT_IN`, a folder, or `gs://BUCKET/PREFIX`.
+        model: the name of one that ships with the package, whose folder is another one on each machine; a folder; or
+            `gs://BUCKET/PREFIX`.
 
     Raises:
         ModelError: one line that names the model and says what is wrong with it.
@@ -66,7 +67,7 @@ def folder_of(model: str, digest: str | None = None) -> Path:
         ModelError: one line, if the model cannot be fetched or is not what its contract, or the digest, says.
     """
     if not _is_remote(model):
-        return contract.built_in() if model == BUILT_IN else Path(model)
+        return contract.shipped().get(model) or Path(model)
     if digest is None:
         with _reading(model) as storage:
             digest = _contract(storage).digest

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pipeline
+from model import contract
 from pipeline.flags import UsageError
 from pipeline.options import RestoreConfig
 from pipeline.production.launching import DIRECT, TEMPLATE, Launch
@@ -40,6 +41,8 @@ def check_reachable(config: RestoreConfig) -> None:
     """
     for name in PLACES:
         place = getattr(config, name)
+        if name == "model" and place in contract.shipped():
+            continue
         if place is not None and not place.startswith("gs://"):
             raise UsageError(
                 f"--{name} must be gs://BUCKET/... for a job on Dataflow, whose workers cannot reach this machine, "

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pipeline
+from model import contract
 from pipeline.flags import SEPARATOR, Option, UsageError, options_of
 from pipeline.options import RestoreConfig
 from pipeline.production import naming
@@ -27,7 +28,8 @@ VERSION_LABEL = "relume-version"
 PLACE_TYPES = {
     "input": "GCS_READ_FOLDER",
     "output": "GCS_WRITE_FOLDER",
-    "model": "GCS_READ_FOLDER",
+    # The models that ship have names.
+    "model": "TEXT",
     "reference": "GCS_READ_FOLDER",
     "inventory": "GCS_READ_FILE",
 }
@@ -259,7 +261,8 @@ def _help_of(one: Option) -> str:
 def _regex_of(one: Option) -> str:
     """What the text of a value looks like; empty where anything does. Bounds are for the job's own parser to hold."""
     if one.name in PLACE_TYPES:
-        return naming.PLACE.pattern.pattern
+        shipped = [re.escape(name) for name in contract.shipped()] if one.name == "model" else []
+        return f"({'|'.join([naming.PLACE.pattern.pattern, *shipped])})"
     if one.choices:
         return f"({'|'.join(map(re.escape, one.choices))})"
     if one.kind is bool:

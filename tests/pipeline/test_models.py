@@ -131,4 +131,4 @@ def test_models_are_not_kept_where_others_could_change_them(bucket: GcsTwin, cac
 def test_a_model_on_this_machine_is_its_own_folder_and_the_built_in_one_that_of_the_package(tiny_model: Path) -> None:
     assert models.folder_of(str(tiny_model)) == tiny_model
     assert models.contract_of(str(tiny_model)) == contract.read(tiny_model)
-    assert json.loads((models.folder_of(models.BUILT_IN) / "model.json").read_text())["name"] == "jpeg-s"
+    assert json.loads((models.folder_of("jpeg-s") / "model.json").read_text())["name"] == "jpeg-s"

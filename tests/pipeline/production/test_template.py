@@ -14,6 +14,7 @@ from google.protobuf import json_format
 
 import pipeline
 from jobs import template as job
+from model import contract
 from pipeline.flags import UsageError, options_of
 from pipeline.options import RestoreConfig, parse
 from pipeline.production import template
@@ -234,3 +235,10 @@ def test_what_is_no_template_of_ours_is_refused(data: bytes | None, said: str, g
 
     with pytest.raises(UsageError, match=re.escape(said)):
         template.read("gs://jobs/relume.json")
+
+
+def test_a_model_that_ships_is_named_by_its_name(spec: dict[str, Any]) -> None:
+    parameter = parameters(spec)["model"]
+
+    assert all(matches(parameter, name) for name in contract.shipped())
+    assert not matches(parameter, "jpeg-s/x")
