@@ -1,16 +1,18 @@
 """Seconds a megapixel of every shipped model, beside DnCNN-3 in the same run: `python -m benchmarks.speed`.
 
-Seconds are of the processor, of one thread, in float32; the least of several rounds, in which all take turns, so that
-other work on the machine troubles all alike. What counts is the ratio: seconds are of one machine on one day.
+Seconds are of the processor, of one thread; the least of several rounds, in which all take turns, so that other work on
+the machine troubles all alike. What counts is the ratio: seconds are of one machine on one day.
 
-`raw` is the exported program alone, on one tile that is the whole picture. `Restorer` is what the pipeline runs: the
-estimate, tiles, the program, stitching. DnCNN-3 has untrained weights, which cost what trained ones cost.
+`program` is the exported program alone, on one tile that is the whole picture; in bfloat16 too where the device has
+instructions for it. `Restorer` is what the pipeline runs, at the precision that it chooses: the estimate, tiles, the
+program, stitching. DnCNN-3 computes in float32; its weights are untrained, which cost what trained ones do.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 import platform
 import time
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from model import contract
+from model.device import FLOAT32
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -37,7 +40,7 @@ class Contender:
 
     Attributes:
         name: as it stands in the table.
-        way: `raw` or `Restorer`.
+        way: `program` or `Restorer`, and the precision.
         kmacs: thousands of multiplications and additions a pixel of its input.
         megapixels: that it gives.
         restore: does it once.
@@ -81,17 +84,17 @@ def contenders(folders: Sequence[Path], side: int, reference: Any) -> list[Conte
 
     from model.deconvnet import DeconvNetConfig
     from model.degradation import compress
-    from model.restorer import Restorer, Task
+    from model.restorer import SIGNATURES, Restorer, Task
 
     pixels, tables = compress(picture(side), QUALITY)
     run = tf.function(reference, input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32)])
     plane = tf.constant(pixels[None, ..., :1].astype(np.float32) / 255)
     megapixels = side * side / 1e6
-    found = [Contender("DnCNN-3", "raw", kmacs_of(reference), megapixels, lambda: run(plane).numpy())]
+    found = [Contender("DnCNN-3", "program, float32", kmacs_of(reference), megapixels, lambda: run(plane).numpy())]
     for folder in folders:
         agreed = contract.read(folder)
         program = tf.saved_model.load(str(folder / "saved_model"))
-        restorer = Restorer(program, agreed)
+        restorer = Restorer.load(folder)
         estimate = restorer.estimate([pixels])[0]
         one = {name: tf.ones(1) for name in ("strength", "project")} | {"grey": tf.zeros(1)}
         inputs = {
@@ -101,14 +104,20 @@ def contenders(folders: Sequence[Path], side: int, reference: Any) -> list[Conte
             **one,
         }
 
-        def raw(signature: Any = program.signatures["restore"], inputs: dict[str, Any] = inputs) -> Any:
+        def alone(signature: Any, inputs: dict[str, Any] = inputs) -> Any:
             return signature(**inputs)["pixels"].numpy()
 
         def whole(restorer: Restorer = restorer) -> Any:
             return restorer.restore([Task(pixels, tables)])
 
         kmacs = DeconvNetConfig.from_json(agreed.network).macs_per_pixel / 1000
-        for way, restore in (("raw", raw), ("Restorer", whole)):
+        ways: dict[str, Callable[[], Any]] = {
+            f"program, {precision}": functools.partial(alone, program.signatures[signature])
+            for precision, signature in SIGNATURES.items()
+            if precision == FLOAT32 or (precision == restorer.precision and signature in program.signatures)
+        }
+        ways[f"Restorer, {restorer.precision}"] = whole
+        for way, restore in ways.items():
             found.append(Contender(agreed.name, way, kmacs, megapixels * agreed.scale**2, restore))
     return found
 
@@ -164,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folders = [Path(folder) for folder in asked.model or sorted(map(str, SHIPPED.iterdir()))]
     found = contenders(folders, asked.side, dncnn())
     print(markdown(found, measure(found, asked.rounds)), end="")
-    print(f"\n{asked.side} x {asked.side} pixels, one thread, float32, {platform.machine()}, {time.strftime('%F')}.")
+    print(f"\n{asked.side} x {asked.side} pixels, one thread, {platform.machine()}, {time.strftime('%F')}.")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ _LOG = logging.getLogger(__name__)
 SAMPLE_SIDE = 128
 """Side in pixels of the tiles that an image's damage is estimated from."""
 
-_SHORT = "restore_bfloat16"
-"""The signature that computes in bfloat16."""
+SIGNATURES = {FLOAT32: "restore", BFLOAT16: "restore_bfloat16"}
+"""Which of a program's signatures computes in which precision."""
 
 _SAMPLES = (2, 3)
 """So many sample tiles along an axis below and from `_LARGE` pixels: an estimate must cost less than a restoration."""
@@ -157,9 +157,9 @@ class Restorer:
     ) -> None:
         self.contract = agreed
         self._program = program  # its signatures die with it
-        self._signatures = {name: program.signatures[name] for name in ("restore", "restore_deep", "estimate")}
-        if precision == BFLOAT16:
-            self._signatures["restore"] = program.signatures[_SHORT]
+        self._signatures = {name: program.signatures[name] for name in ("restore_deep", "estimate")}
+        self._signatures["restore"] = program.signatures[SIGNATURES[precision]]
+        self.precision = precision
         self.tile = agreed.tile if tile is None else tile
         self.halo = agreed.halo if halo is None else halo
         self.batch_pixels = batch_pixels
@@ -196,9 +196,10 @@ class Restorer:
         name = device.prepare(threads=threads, accelerated=accelerated)
         program = tensorflow().saved_model.load(str(Path(folder) / "saved_model"))
         if precision == AUTO:
-            precision = BFLOAT16 if device.has_bfloat16() and _SHORT in program.signatures else FLOAT32
-        if precision == BFLOAT16 and _SHORT not in program.signatures:
-            raise ModelError(f"{folder} has no program for bfloat16: it was made by an earlier version")
+            short = device.has_bfloat16() and SIGNATURES[BFLOAT16] in program.signatures
+            precision = BFLOAT16 if short else FLOAT32
+        if SIGNATURES[precision] not in program.signatures:
+            raise ModelError(f"{folder} has no program for {precision}: it was made by an earlier version")
         busy.CLOCK.take()  # what went by before is no time of this model's
         if precision == BFLOAT16:
             name = f"{name}, {precision}"

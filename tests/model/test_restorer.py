@@ -74,7 +74,7 @@ def test_the_built_in_model_restores_alike_in_both_precisions(photo: Array) -> N
 
 
 def test_a_model_without_a_program_for_a_precision_says_so(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restorer_module, "_SHORT", "restore_float8")
+    monkeypatch.setitem(restorer_module.SIGNATURES, "bfloat16", "restore_float8")
 
     assert Restorer.load(tiny_model).device == "cpu"
     with pytest.raises(ModelError, match="has no program for bfloat16"):
