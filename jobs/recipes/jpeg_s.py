@@ -16,6 +16,6 @@ RECIPE = Recipe(
     degradation=Degradation(double_share=0.3),
     # Charbonnier first: squared errors of a network that knows nothing yet follow a few bad patches. The last part
     # minimises what PSNR measures, on larger patches, which have fewer pixels that see a border.
-    phases=(Phase(0.2, 64, 32, squared=False), Phase(1.0, 96, 14, squared=True, blocking=0.05)),
+    phases=(Phase(0.2, 64, 32, squared=False), Phase(1.0, 96, 14, squared=True, blocking=0.02)),
     steps=22_000,
 )
