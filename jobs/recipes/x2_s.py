@@ -1,7 +1,9 @@
 """Twice the size, size S: pictures that were halved by a bicubic filter.
 
-Cost: 41 thousand multiplications a pixel of the input, 10 thousand a pixel of the output; 10,000 steps of 32 patches of
-48 pixels, restored at 96, then of 14 patches of 72: about an hour on one core (AVX-512 with bfloat16). Not trained yet.
+Cost: 42 thousand multiplications a pixel of the input, 10 thousand a pixel of the output. The model that ships was
+trained with --steps 9000: 32 patches of 48 pixels, restored at 96, then 14 patches of 72; 96 minutes on about a third
+of two cores (AVX-512 with bfloat16). Result: 36.86 dB of luma on 66 photographs that were not trained on, where
+bicubic has 33.88.
 """
 
 import dataclasses
