@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import speed
 from benchmarks.speed import Contender
+from model import device
 
 
 def test_the_reference_is_the_network_that_was_published() -> None:
@@ -20,17 +21,19 @@ def test_the_reference_is_the_network_that_was_published() -> None:
     assert network(np.zeros((1, 12, 16, 1), np.float32)).shape == (1, 12, 16, 1)
 
 
-def test_every_model_is_measured_both_ways_and_a_megapixel_is_one_of_the_output(
-    tiny_model: Path, tiny_x2_model: Path
+@pytest.mark.parametrize(("short", "precisions"), [(False, ["float32"]), (True, ["float32", "bfloat16"])])
+def test_every_model_is_measured_in_every_way_and_a_megapixel_is_one_of_the_output(
+    tiny_model: Path, tiny_x2_model: Path, short: bool, precisions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(device, "has_bfloat16", lambda: short)
+
     found = speed.contenders([tiny_model, tiny_x2_model], 64, speed.dncnn(layers=3, width=4))
 
+    ways = [*(f"program, {precision}" for precision in precisions), f"Restorer, {precisions[-1]}"]
     assert [(one.name, one.way) for one in found] == [
-        ("DnCNN-3", "raw"),
-        ("tiny", "raw"),
-        ("tiny", "Restorer"),
-        ("tiny-x2", "raw"),
-        ("tiny-x2", "Restorer"),
+        ("DnCNN-3", "program, float32"),
+        *(("tiny", way) for way in ways),
+        *(("tiny-x2", way) for way in ways),
     ]
     for one in found:
         side = round((one.megapixels * 1e6) ** 0.5)
