@@ -268,7 +268,7 @@ def test_a_run_on_jax_and_two_devices_is_exported_by_tensorflow(data: Path, tmp_
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--recipe", "jpeg_x"], "jpeg_s, smoke, got jpeg_x; did you mean"),
+        (["--recipe", "jpeg_x"], "smoke, x2_s, got jpeg_x; did you mean"),
         (["--data", "missing"], "--data must be a folder that exists, or tfds:NAME, got missing"),
         (["--validation", "missing"], "--validation must be a folder that exists, got missing"),
         (["--init", "missing"], "--init: missing is no model folder"),
