@@ -60,7 +60,7 @@ def _report(argv: list[str]) -> int:
         target = open_storage(config.output)
     except ValueError as error:
         raise UsageError(f"--output: {error}") from error
-    runs = _ended_runs(target)
+    runs = recording.runs_with(target, "summary.json")
     if not runs:
         raise UsageError(f"--output must be the output of a restore job that has ended, got {config.output}")
     run_id = config.run_id or runs[-1]
@@ -92,19 +92,6 @@ def _write_picture(path: Path, pairs: list[Any]) -> None:
         raise UsageError(f"--picture {path} exists: give a name that does not") from error
     except OSError as error:
         raise UsageError(f"--picture {path}: {error.strerror}") from error
-
-
-def _ended_runs(target: Any) -> list[str]:
-    """Lists the runs that wrote their summary, the last of them at the end."""
-    from pipeline import names
-
-    ended = []
-    for folder in target.folders(f"{names.RUNS}/"):
-        summary = target.stat(f"{folder}summary.json")
-        if summary is not None:
-            # Modification time in ns, or generation: either grows.
-            ended.append((int(summary.version.partition("-")[0]), folder.removeprefix(f"{names.RUNS}/").rstrip("/")))
-    return [run_id for _, run_id in sorted(ended)]
 
 
 if __name__ == "__main__":

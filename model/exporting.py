@@ -183,9 +183,7 @@ def _write_saved_model(config: DeconvNetConfig, weights: Sequence[Array], path: 
         return {"pixels": restore(network, pixels, *rest)}
 
     with network.computing_in("mixed_bfloat16"):
-        short = tf.function(
-            lambda pixels, *rest: restore_uint8(pixels, *rest), input_signature=[pixels(tf.uint8), *rest]
-        ).get_concrete_function()
+        short = tf.function(restore_uint8, input_signature=[pixels(tf.uint8), *rest]).get_concrete_function()
     module = tf.Module()
     module.weights = [variable.value for variable in network.variables]
     signatures = {

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pipeline import figures, lease, names, survey
 from pipeline.flags import UsageError, nearest
-from pipeline.recording import read_summary
-from pipeline.storage import Storage, open_storage
+from pipeline.recording import read_summary, runs_with
+from pipeline.storage import open_storage
 
 State = Literal["running", "ended", "stopped"]
 
@@ -52,7 +52,7 @@ def look_at(output: str, run_id: str | None = None, *, clock: lease.Clock = leas
     """
     target = open_storage(output)
     target.check_readable("--output")
-    known = _runs(target)
+    known = runs_with(target, "plan.json")
     if not known:
         raise UsageError(f"--output must be the output of a restore job, got {output}: no run was planned there")
     chosen = run_id or known[-1]
@@ -67,14 +67,3 @@ def look_at(output: str, run_id: str | None = None, *, clock: lease.Clock = leas
     state: State = "ended" if summary is not None else "running" if running else "stopped"
     holder = f"{held.lease.holder}, lease until {held.until:%Y-%m-%dT%H:%M:%SZ}" if held and state == "running" else ""
     return RunStatus(chosen, state, holder, plan, survey.receipts_in(output), summary, figures.read(output, chosen))
-
-
-def _runs(target: Storage) -> list[str]:
-    """Lists the runs that were planned, the last of them at the end."""
-    planned = []
-    for folder in target.folders(f"{names.RUNS}/"):
-        plan = target.stat(f"{folder}plan.json")
-        if plan is not None:
-            # Modification time in ns, or generation: either grows.
-            planned.append((int(plan.version.partition("-")[0]), folder.removeprefix(f"{names.RUNS}/").rstrip("/")))
-    return [run_id for _, run_id in sorted(planned)]

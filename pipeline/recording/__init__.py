@@ -22,6 +22,7 @@ from pipeline.recording.tables import (
     repro_of,
     row_of_failure,
     rows_of,
+    runs_with,
     table_of,
 )
 
@@ -41,6 +42,7 @@ __all__ = [
     "repro_of",
     "row_of_failure",
     "rows_of",
+    "runs_with",
     "table_of",
     "write_image",
 ]

@@ -313,6 +313,22 @@ def read_summary(target_uri: str, run_id: str) -> dict[str, Any] | None:
     return None if data is None else json.loads(data)
 
 
+def runs_with(target: Storage, file: str) -> list[str]:
+    """Lists the runs of an output whose folder holds a file, in the order in which these were written.
+
+    Args:
+        target: the output.
+        file: `plan.json` for all runs that were begun, `summary.json` for those that have ended.
+    """
+    found = []
+    for folder in target.folders(f"{names.RUNS}/"):
+        written = target.stat(f"{folder}{file}")
+        if written is not None:
+            # Modification time in ns, or generation: either grows.
+            found.append((int(written.version.partition("-")[0]), folder.removeprefix(f"{names.RUNS}/").rstrip("/")))
+    return [run_id for _, run_id in sorted(found)]
+
+
 def read_rows(target_uri: str, run_id: str) -> Iterator[Row]:
     """Reads a run's table, as a stream of shards."""
     target = open_storage(target_uri)
