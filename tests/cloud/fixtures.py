@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.cloud.dataflow import DataflowTwin
     from tests.cloud.scheduler import SchedulerTwin
 
+_PHOTOS = Path(__file__).parents[2] / "samples" / "archive"
+
 # The storage client leaves connections unclosed: of a download that was answered with 429 or 503, and of the thread in
 # which it asks for the bucket. Python says so whenever the collector comes by, in whichever test that is.
 UNCLOSED = r"unclosed <socket\.socket .*raddr=\('127\.0\.0\.1'"
@@ -59,6 +61,16 @@ def scheduler(dataflow: DataflowTwin) -> Iterator[SchedulerTwin]:
 
     with SchedulerTwin(dataflow) as twin:
         yield twin
+
+
+@pytest.fixture
+def cloud_archive(gcs: GcsTwin) -> GcsTwin:
+    """The same with an archive of one photograph in gs://photos/a, and empty buckets for outputs and for jobs."""
+    for bucket in ("photos", "restored", "jobs"):
+        gcs.create_bucket(bucket)
+    source = min(_PHOTOS.rglob("*.jpg"), key=lambda path: path.stat().st_size)
+    gcs.put("photos", "a/b.jpg", source.read_bytes())
+    return gcs
 
 
 def use_twin(twin: GcsTwin, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

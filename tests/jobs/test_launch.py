@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -29,7 +28,6 @@ from tests.cloud.scripts import Script, failing
 
 IMAGE = "europe-docker.pkg.dev/some-project/images/relume:0.1.0"
 SPEC = "gs://jobs/relume.json"
-PHOTOS = Path(__file__).parents[2] / "samples" / "archive"
 JOB = ["--input=gs://photos/a", "--output=gs://restored/a", "--run_id=night1"]
 PLACE = ["--project=some-project", "--region=us-central1"]
 BY_TEMPLATE = [*PLACE, *JOB, f"--template={SPEC}"]
@@ -38,12 +36,8 @@ L4 = "type:nvidia-l4;count:1;install-nvidia-driver:5xx"
 
 
 @pytest.fixture
-def cloud(gcs: GcsTwin, dataflow: DataflowTwin) -> DataflowTwin:
+def cloud(cloud_archive: GcsTwin, dataflow: DataflowTwin) -> DataflowTwin:
     """A project with an archive of one photograph, a bucket for the output, and a template."""
-    for bucket in ("photos", "restored", "jobs"):
-        gcs.create_bucket(bucket)
-    source = min(PHOTOS.rglob("*.jpg"), key=lambda path: path.stat().st_size)
-    gcs.put("photos", "a/b.jpg", source.read_bytes())
     assert template_job.main(["--output", SPEC, "--image", IMAGE]) == 0
     return dataflow
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import datetime
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from tests.cloud.scheduler import SchedulerTwin
 
 IMAGE = "europe-docker.pkg.dev/some-project/images/relume:0.1.0"
 SPEC = "gs://jobs/relume.json"
-PHOTOS = Path(__file__).parents[2] / "samples" / "archive"
 PLACE = ["--project=some-project", "--region=us-central1"]
 NAME = "projects/some-project/locations/us-central1/jobs/relume-restore"
 LAUNCH = [*PLACE, f"--template={SPEC}", "--input=gs://photos/a", "--output=gs://restored/a", "--labels=team=scans"]
@@ -34,12 +32,8 @@ CREATE = ["create", *WHEN, *LAUNCH]
 
 
 @pytest.fixture
-def cloud(gcs: GcsTwin, scheduler: SchedulerTwin) -> SchedulerTwin:
+def cloud(cloud_archive: GcsTwin, scheduler: SchedulerTwin) -> SchedulerTwin:
     """A project with an archive of one photograph, a bucket for the output, and a template."""
-    for bucket in ("photos", "restored", "jobs"):
-        gcs.create_bucket(bucket)
-    source = min(PHOTOS.rglob("*.jpg"), key=lambda path: path.stat().st_size)
-    gcs.put("photos", "a/b.jpg", source.read_bytes())
     assert template_job.main(["--output", SPEC, "--image", IMAGE]) == 0
     return scheduler
 
