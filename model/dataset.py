@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import keras
 import numpy as np
 
@@ -16,6 +17,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _FLAT = 2.0
 """Standard deviation in grey levels below which a region is flat and mostly not worth a place in a batch."""
+
+_MOST_REDUCED = 3.0
 
 
 class DegradedPatches(keras.utils.PyDataset):
@@ -32,6 +35,8 @@ class DegradedPatches(keras.utils.PyDataset):
         first: the first step.
         steps: so many batches.
         drop_tables: share of samples whose header is hidden from the network.
+        reduced: share of patches from photographs scaled down, by up to `_MOST_REDUCED`: small pictures hold more
+            detail to a pixel than what cameras write.
 
     Items:
         A dictionary of `degraded`, `(batch, patch, patch, 3)` uint8; `pristine`, the same, or larger by the task's
@@ -50,6 +55,7 @@ class DegradedPatches(keras.utils.PyDataset):
         first: int = 0,
         steps: int = 1,
         drop_tables: float = 0.3,
+        reduced: float = 0.0,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=4)
         if patch % 8 or patch < 8:
@@ -60,7 +66,7 @@ class DegradedPatches(keras.utils.PyDataset):
         self._shares = np.cumsum(areas / areas.sum())
         self._degradation = degradation
         self._batch, self._seed, self._first, self._steps = batch, seed, first, steps
-        self._drop_tables = drop_tables
+        self._drop_tables, self._reduced = drop_tables, reduced
 
     def __len__(self) -> int:
         return self._steps
@@ -83,8 +89,13 @@ class DegradedPatches(keras.utils.PyDataset):
             place = min(int(np.searchsorted(self._shares, rng.random())), len(self._photos) - 1)
             photo = self._photos[place]
             rows, cols = photo.pixels.shape[:2]
-            top, left = int(rng.integers(rows - self._side + 1)), int(rng.integers(cols - self._side + 1))
-            region = photo.pixels[top : top + self._side, left : left + self._side]
+            side = self._side
+            if self._reduced and rng.random() < self._reduced:
+                side = min(round(side * _MOST_REDUCED ** rng.random()), rows, cols)
+            top, left = int(rng.integers(rows - side + 1)), int(rng.integers(cols - side + 1))
+            region = photo.pixels[top : top + side, left : left + side]
+            if side != self._side:
+                region = cv2.resize(region, (self._side, self._side), interpolation=cv2.INTER_AREA)
             # A flat region teaches little: half of them are drawn again.
             if attempt or region[..., 1].std() >= _FLAT or rng.random() < 0.5:
                 break

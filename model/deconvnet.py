@@ -11,6 +11,8 @@ pixels pools over the tile; the head does, and its estimate is made once per ima
 
 A network of scale 2 gives twice the size: its decoder goes one transposed convolution further, and its residual is
 added to the bicubic enlargement. All but the last steps work at the size of the input.
+
+Chroma goes with luma, in the same channels, or a way of its own beside it (`model/chroma.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ import keras
 from keras import layers, ops
 
 from model import enlarging, jpeg
+from model.chroma import PLANES, ChromaWay
 from model.contract import STRIDE
+from model.head import HeadFeatures
 from model.layers import ConditionalBlock, GridPhase, ShuffledTranspose
 
 QUALITY_BINS = (0, 15, 25, 35, 45, 55, 70, 85)
@@ -63,12 +67,16 @@ class DeconvNetConfig:
         blocks: residual blocks at 1/2, 1/4 (encoder), 1/8, 1/4, 1/2 (decoder).
         head: width of the head's hidden layer.
         scale: output pixels to one input pixel along an axis, 1 or 2.
+        chroma: channels of chroma's own way, at the same resolutions; chroma goes with luma where None.
+        head_convs: 3x3 convolutions of the head's own; where 0 it looks at what the decoder gets.
     """
 
     channels: tuple[int, int, int]
     blocks: tuple[int, int, int, int, int]
     head: int = 64
     scale: int = 1
+    chroma: tuple[int, int, int] | None = None
+    head_convs: int = 0
 
     def __post_init__(self) -> None:
         if len(self.channels) != 3 or min(self.channels) < 1:
@@ -77,17 +85,27 @@ class DeconvNetConfig:
             raise ValueError(f"blocks must be five numbers of at least 0, got {self.blocks}")
         if self.scale not in (1, 2):
             raise ValueError(f"scale must be 1 or 2, got {self.scale}")
+        if self.chroma is not None and (len(self.chroma) != 3 or min(self.chroma) < 1 or self.scale != 1):
+            raise ValueError(f"chroma must be three positive numbers, at scale 1, or None, got {self.chroma}")
+        if self.head_convs < 0:
+            raise ValueError(f"head_convs must be at least 0, got {self.head_convs}")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DeconvNetConfig:
         """The inverse of `to_json`."""
-        # Models made before there was a scale do not name it.
-        return cls(tuple(values["channels"]), tuple(values["blocks"]), values["head"], values.get("scale", 1))
+        # Models made before there was a scale, a way for chroma, or more to the head do not name it.
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, (list, tuple))}
+        return cls(**{**values, **lists})
 
     def to_json(self) -> dict[str, Any]:
-        """The inverse of `from_json`; what says that a network is another one. A scale of 1 is not named."""
-        values = dataclasses.asdict(self)
-        return values if self.scale != 1 else {name: value for name, value in values.items() if name != "scale"}
+        """The inverse of `from_json`; what says that a network is another one. What is as it was at first has no name."""
+        first = {"scale": 1, "chroma": None, "head_convs": 0}
+        return {name: value for name, value in dataclasses.asdict(self).items() if first.get(name, ...) != value}
+
+    @property
+    def planes(self) -> int:
+        """Of the picture that go through the channels: luma alone, or all three."""
+        return 3 if self.chroma is None else 1
 
     @property
     def radius(self) -> int:
@@ -107,21 +125,24 @@ class DeconvNetConfig:
     def macs_per_pixel(self) -> int:
         """Multiplications and additions of the way of the pixels, per pixel of the input."""
         (c1, c2, c3), (enc1, enc2, mid, dec2, dec1) = self.channels, self.blocks
-        ends = 2 * 36 * 3 * c1 / 4
+        ends = 2 * 36 * self.planes * c1 / 4
         steps = 2 * (4 * c1 * c2 / 16 + 4 * c2 * c3 / 64)
         inner = 18 * (c1 * c1 * (enc1 + dec1) / 4 + c2 * c2 * (enc2 + dec2) / 16 + c3 * c3 * mid / 64)
         if self.scale == 2:
             # The tail starts at full resolution, where there are four times as many cells.
             ends += 36 * 3 * c1 * (1 - 1 / 4) + 27 * c1 + c1 * c1
             inner += 18 * c1 * c1 * _FINE_BLOCKS
+        if self.chroma is not None:
+            ends += ChromaWay.macs_per_pixel(self.chroma, self.channels)
         return round(ends + steps + inner)
 
 
 SIZES: Mapping[str, DeconvNetConfig] = {
-    "S": DeconvNetConfig((32, 48, 80), (0, 1, 1, 1, 2)),
-    "M": DeconvNetConfig((64, 96, 144), (0, 2, 2, 2, 2)),
-    "L": DeconvNetConfig((96, 128, 240), (0, 3, 4, 3, 3)),
+    "S": DeconvNetConfig((32, 48, 80), (0, 1, 1, 1, 2), chroma=(16, 16, 48), head_convs=1),
+    "M": DeconvNetConfig((64, 96, 144), (0, 2, 2, 2, 2), chroma=(24, 24, 64), head_convs=1),
+    "L": DeconvNetConfig((96, 128, 240), (0, 3, 4, 3, 3), chroma=(32, 40, 96), head_convs=1),
 }
+"""For JPEG, which codes chroma apart. Other harm is in all planes alike: take them without the way for chroma."""
 
 
 @keras.saving.register_keras_serializable(package="relume")
@@ -151,7 +172,7 @@ class DeconvNet(keras.Model):
         self.up1 = layers.Conv2DTranspose(c1, 2, strides=2, name="up1")
         self.dec1 = [ConditionalBlock(c1, name=f"dec1_{i}") for i in range(dec1)]
         # Zero: training starts from the identity, and a clean image is its fixed point.
-        self.tail = ShuffledTranspose(3, 2, kernel_initializer="zeros", dtype="float32", name="tail")
+        self.tail = ShuffledTranspose(config.planes, 2, kernel_initializer="zeros", dtype="float32", name="tail")
         self.squeeze = layers.Conv2D(config.head, 1, activation="relu", name="squeeze")
         self.hidden = layers.Dense(2 * config.head, activation="relu", name="hidden")
         self.classes = layers.Dense(len(CLASSES), dtype="float32", name="classes")
@@ -162,12 +183,16 @@ class DeconvNet(keras.Model):
             self.skip = layers.Conv2D(c1, 3, padding="same", name="skip")
             self.up0 = layers.Conv2DTranspose(c1, 2, strides=2, name="up0")
             self.fine = [ConditionalBlock(c1, name=f"fine_{i}") for i in range(_FINE_BLOCKS)]
+        if config.chroma is not None:
+            self.chroma = ChromaWay(config.chroma, name="chroma")
+        if config.head_convs:
+            self.head_features = HeadFeatures(config.head, config.head_convs, name="head_features")
 
     def build(self, input_shape: Any = None) -> None:
         """Creates every weight; the shape is known without an input."""
         c1, c2, c3 = self.config.channels
         head = self.config.head
-        self.stem.build((None, None, None, 3))
+        self.stem.build((None, None, None, self.config.planes))
         condition = (None, 2 * head)
         for level, channels in (((self.phase, self.down1), c1), ((self.down2, self.up1), c2), ((self.up2,), c3)):
             for layer in level:
@@ -182,7 +207,7 @@ class DeconvNet(keras.Model):
             for block in blocks:
                 block.build((None, None, None, channels), seen)
         self.tail.build((None, None, None, c1))
-        self.squeeze.build((None, None, None, c3))
+        self.squeeze.build((None, None, None, head if self.config.head_convs else c3))
         self.hidden.build((None, 2 * head))
         self.classes.build((None, 2 * head))
         self.regressions.build((None, 2 * head))
@@ -192,6 +217,10 @@ class DeconvNet(keras.Model):
             self.up0.build((None, None, None, c1))
             for block in self.fine:
                 block.build((None, None, None, c1), condition)
+        if self.config.chroma is not None:
+            self.chroma.build(self.config.channels, condition)
+        if self.config.head_convs:
+            self.head_features.build(c1, c3)
         self.built = True
 
     def base(self, ycc: Any) -> Any:
@@ -205,7 +234,9 @@ class DeconvNet(keras.Model):
         Args:
             precision: Keras's name of a policy, such as `mixed_bfloat16`.
         """
-        exact = (self.tail, self.classes, self.regressions)
+        exact = [self.tail, self.classes, self.regressions]
+        if self.config.chroma is not None:
+            exact.append(self.chroma.tail)
         before = [(layer, layer.dtype_policy) for layer in self._flatten_layers(include_self=False)]
         try:
             for layer, _ in before:
@@ -217,19 +248,23 @@ class DeconvNet(keras.Model):
                 layer.dtype_policy = policy
 
     def encode(self, ycc: Any) -> tuple[Any, ...]:
-        """Features at 1/2, 1/4 and 1/8, and at full resolution where the scale is 2."""
-        half = self.phase(self.stem(ycc / 128.0))
+        """Features at 1/2, 1/4 and 1/8, and at full resolution where the scale is 2, or chroma for its own way."""
+        scaled = ycc / 128.0
+        half = self.phase(self.stem(scaled[..., : self.config.planes]))
         for block in self.enc1:
             half = block(half)
         quarter = self.down1(half)
         for block in self.enc2:
             quarter = block(quarter)
         levels = half, quarter, self.down2(quarter)
-        return (*levels, self.skip(ycc / 128.0)) if self.config.scale == 2 else levels
+        if self.config.chroma is not None:
+            return (*levels, scaled[..., -PLANES:])
+        return (*levels, self.skip(scaled)) if self.config.scale == 2 else levels
 
-    def logits(self, deep: Any) -> tuple[Any, Any]:
-        """The head on the deepest features: class logits and regressions' logits, both float32, one row an image."""
-        squeezed = self.squeeze(deep)
+    def logits(self, features: tuple[Any, ...]) -> tuple[Any, Any]:
+        """The head on the encoder's features: logits of classes and of regressions, both float32, one row an image."""
+        half, _, deep, *_ = features
+        squeezed = self.squeeze(self.head_features(half, deep) if self.config.head_convs else deep)
         pooled = ops.concatenate([ops.mean(squeezed, axis=(1, 2)), ops.max(squeezed, axis=(1, 2))], axis=-1)
         hidden = self.hidden(pooled)
         return self.classes(hidden), self.regressions(hidden)
@@ -245,6 +280,7 @@ class DeconvNet(keras.Model):
     def decode(self, features: tuple[Any, ...], condition: Any) -> Any:
         """The residual in grey levels, float32, shaped as `base`."""
         half, quarter, deep, *full = features
+        first = quarter, deep
         for block in self.mid:
             deep = block(deep, condition)
         quarter = quarter + self.up2(deep)
@@ -255,6 +291,9 @@ class DeconvNet(keras.Model):
             half = block(half, condition)
         if not full:
             return self.tail(half) * 128.0
+        if self.config.chroma is not None:
+            coloured = self.chroma(full[0], *first, half, condition)
+            return ops.concatenate([self.tail(half), coloured], axis=-1) * 128.0
         fine = full[0] + self.up0(half)
         for block in self.fine:
             fine = block(fine, condition)

@@ -10,34 +10,40 @@ from keras import ops
 _EFFECT = math.log2(8) / math.log2(321)
 """Weight of the blocking effect in PSNR-B of the pictures of BSDS500, whose short side is 321 pixels."""
 
-_FLOOR = 2.0
-"""Root mean square error in grey levels below which a patch counts as hardly harmed."""
+FLOOR = 2.0
+"""Root mean square error in grey levels, of all planes, below which a patch counts as hardly harmed."""
+
+LUMA_FLOOR = math.sqrt(3) * FLOOR
+"""The same of luma alone, where the other planes add nothing to the mean."""
 
 
-def restoration_loss(restored: Any, degraded: Any, pristine: Any, *, squared: bool, blocking: float = 0.0) -> Any:
+def restoration_loss(
+    restored: Any, degraded: Any, pristine: Any, *, squared: bool, blocking: float = 0.0, floor: float = FLOOR
+) -> Any:
     """The error that is left, relative to the error that was there.
 
     The mean of PSNR over images is what is reported, and it counts a decibel on a good image as much as one on a bad
     image. An absolute error would train for the worst images alone, so each patch's error is divided by its own before.
 
     Args:
-        restored, degraded, pristine: `(batch, rows, cols, 3)` float32 YCbCr in grey levels.
+        restored, degraded, pristine: `(batch, rows, cols, planes)` float32 in grey levels; luma is the first plane.
         squared: mean squared error (what PSNR measures) instead of Charbonnier's robust error (arXiv 1701.03077).
         blocking: weight of the blocking effect of luma, which counts beside the squared error as PSNR-B counts it at 1.
+        floor: root mean square error in grey levels below which a patch counts as hardly harmed.
 
     Returns:
         `(batch,)` float32; 1 is about the error of a patch left as it was.
     """
     before = ops.mean(ops.square(degraded - pristine), axis=(1, 2, 3))
-    scale = before + _FLOOR**2
+    scale = before + floor**2
     difference = ops.square(restored - pristine)
     if squared:
         left = ops.mean(difference, axis=(1, 2, 3)) / scale
     else:
         left = ops.mean(ops.sqrt(difference + 0.1), axis=(1, 2, 3)) / ops.sqrt(scale)
     if blocking:
-        # A third, as the mean above is over three planes.
-        left += blocking * _EFFECT / 3 * blocking_effect(restored[..., 0]) / scale
+        # One plane of those that the mean above is over.
+        left += blocking * _EFFECT / restored.shape[-1] * blocking_effect(restored[..., 0]) / scale
     return left
 
 

@@ -121,6 +121,7 @@ class Recipe:
         weight_decay: decoupled, of kernels only.
         ema: momentum of the moving average of the weights, which is what is exported.
         clip: largest norm of the whole gradient.
+        drop_tables, reduced: see `DegradedPatches`.
         seed: of first weights and of all patches.
     """
 
@@ -135,6 +136,8 @@ class Recipe:
     weight_decay: float = 1e-4
     ema: float = 0.999
     clip: float = 1.0
+    drop_tables: float = 0.3
+    reduced: float = 0.0
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -188,7 +191,7 @@ class RestorationTask(keras.Model):
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
         ycc = jpeg.to_ycc(inputs["degraded"])
         features = self.network.encode(ycc)
-        class_logits, regression_logits = self.network.logits(features[2])
+        class_logits, regression_logits = self.network.logits(features)
         guess = ops.stop_gradient(deconvnet.estimate_of(class_logits, regression_logits))
         told = inputs["told"]
         # Half of the patches hear the truth: a patch is a poor witness of its image's damage, a whole image a good one.
@@ -206,14 +209,22 @@ class RestorationTask(keras.Model):
         training: bool = True,
     ) -> Any:
         pristine = jpeg.to_ycc(x["pristine"])
-        restoration = losses.restoration_loss(
-            y_pred["restored"], y_pred["ycc"], pristine, squared=self._phase.squared, blocking=self._phase.blocking
-        )
+        restoration = self._restoration(y_pred["restored"], y_pred["ycc"], pristine)
         kinds = len(deconvnet.CLASSES)
         truth = x["truth"]
         wrong_class = keras.losses.categorical_crossentropy(truth[:, :kinds], y_pred["classes"], from_logits=True)
         wrong_measure = ops.mean(ops.abs(truth[:, kinds:] - ops.sigmoid(y_pred["regressions"])), axis=-1)
         return ops.mean(restoration + HEAD_WEIGHT * (wrong_class + 4 * wrong_measure))
+
+    def _restoration(self, *planes: Any) -> Any:
+        """The loss of restored, degraded and pristine planes."""
+        squared, blocking = self._phase.squared, self._phase.blocking
+        if self.network.config.chroma is None:
+            return losses.restoration_loss(*planes, squared=squared, blocking=blocking)
+        # Each way by the harm to its own planes: in the common mean chroma, harmed less, would hardly be learned.
+        luma, chroma = ([plane[..., part] for plane in planes] for part in (slice(0, 1), slice(1, 3)))
+        by_luma = losses.restoration_loss(*luma, squared=squared, blocking=blocking, floor=losses.LUMA_FLOOR)
+        return by_luma + losses.restoration_loss(*chroma, squared=squared)
 
 
 class _AveragingAdamW(keras.optimizers.AdamW):
@@ -356,6 +367,8 @@ class Run:
             seed=self.recipe.seed,
             first=self.step,
             steps=steps,
+            drop_tables=self.recipe.drop_tables,
+            reduced=self.recipe.reduced,
         )
         loss = float(task.fit(patches, epochs=1, shuffle=False, verbose=0).history["loss"][0])
         if not math.isfinite(loss):

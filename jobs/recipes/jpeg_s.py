@@ -19,8 +19,14 @@ RECIPE = Recipe(
     name="jpeg_s",
     network=SIZES["S"],
     degradation=Degradation(double_share=0.3),
-    # Charbonnier first: squared errors of a network that knows nothing yet follow a few bad patches. The last part
-    # minimises what PSNR measures, on larger patches, which have fewer pixels that see a border.
-    phases=(Phase(0.2, 64, 32, squared=False), Phase(1.0, 96, 14, squared=True, blocking=0.05)),
-    steps=22_000,
+    # Charbonnier first: squared errors of a network that knows nothing yet follow a few bad patches. The rest minimises
+    # what PSNR measures, on larger patches, which have fewer pixels that see a border.
+    phases=(
+        Phase(0.05, 64, 32, squared=False),
+        Phase(0.75, 96, 14, squared=True, blocking=0.05),
+        Phase(1.0, 128, 8, squared=True, blocking=0.05),
+    ),
+    steps=60_000,
+    drop_tables=0.2,
+    reduced=0.5,
 )

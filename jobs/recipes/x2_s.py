@@ -14,7 +14,7 @@ from model.training import Phase, Recipe
 
 RECIPE = Recipe(
     name="x2_s",
-    network=dataclasses.replace(SIZES["S"], scale=2),
+    network=dataclasses.replace(SIZES["S"], scale=2, chroma=None, head_convs=0),
     degradation=Capture("x2", scale=2),
     phases=(Phase(0.6, 48, 32, squared=False), Phase(1.0, 72, 14, squared=True)),
     steps=10_000,

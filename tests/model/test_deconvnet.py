@@ -19,6 +19,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 TINY = DeconvNetConfig((4, 6, 8), (1, 1, 1, 1, 1), head=4)
 DOUBLE = dataclasses.replace(TINY, scale=2)
+APART = dataclasses.replace(TINY, chroma=(3, 4, 5))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def noise(rows: int, cols: int, number: int = 1) -> Array:
     return np.random.default_rng(2).uniform(-100, 100, (number, rows, cols, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("config", [TINY, DOUBLE])
+@pytest.mark.parametrize("config", [TINY, DOUBLE, APART])
 def test_a_new_network_adds_nothing(config: DeconvNetConfig) -> None:
     assert not residual(deconvnet.build(config), noise(16, 24)).any()
 
@@ -63,17 +64,17 @@ def test_a_network_of_scale_2_gives_twice_the_size() -> None:
     assert residual(network, noise(16, 40, 3)).shape == network.base(noise(16, 40, 3)).shape == (3, 32, 80, 3)
 
 
-def test_a_scale_of_1_changes_nothing_of_what_models_and_runs_go_by() -> None:
+def test_what_came_later_changes_nothing_of_what_models_and_runs_go_by() -> None:
     """Files of weights go by the order of variables, checkpoints by the recipe's digest, contracts by their fields."""
     assert DeconvNetConfig.from_json({"channels": [4, 6, 8], "blocks": [1, 1, 1, 1, 1], "head": 4}) == TINY
-    assert "scale" not in TINY.to_json()
+    assert TINY.to_json().keys() == {"channels", "blocks", "head"}
     shapes = [tuple(v.shape) for v in deconvnet.build(TINY).variables]
     assert [tuple(v.shape) for v in deconvnet.build(DOUBLE).variables if "fine" not in v.path][: len(shapes)] == shapes
     network, agreed = exporting.load_network(contract.built_in())
     assert (agreed.scale, network.config) == (1, SIZES["S"])
 
 
-@pytest.mark.parametrize("config", [TINY, DOUBLE])
+@pytest.mark.parametrize("config", [TINY, DOUBLE, APART])
 def test_a_pixel_reaches_no_farther_than_the_radius(config: DeconvNetConfig) -> None:
     network, side = drawn(config), 2 * config.halo + 24
     for place in (side // 2, side // 2 + 5):
@@ -85,6 +86,24 @@ def test_a_pixel_reaches_no_farther_than_the_radius(config: DeconvNetConfig) -> 
 
         reach = int(np.abs(changed // config.scale - place).max())
         assert config.radius // 2 < reach <= config.radius
+
+
+def test_a_photograph_and_its_grey_version_have_the_same_luma_restored() -> None:
+    network, coloured = drawn(APART), noise(16, 24)
+    grey = coloured * np.array([1, 0, 0], np.float32)
+
+    luma, chroma = np.split(residual(network, coloured), [1], axis=-1)
+
+    np.testing.assert_array_equal(luma, residual(network, grey)[..., :1])
+    assert np.abs(chroma - residual(network, grey)[..., 1:]).max() > 1
+
+
+def test_chroma_is_led_by_luma() -> None:
+    network, coloured = drawn(APART), noise(16, 24)
+
+    other = residual(network, coloured * np.array([0.5, 1, 1], np.float32))
+
+    assert np.abs(other - residual(network, coloured))[..., 1:].max() > 1
 
 
 def test_an_image_restores_alike_alone_and_in_a_batch(network: DeconvNet) -> None:
@@ -107,7 +126,7 @@ def test_the_decoder_hears_the_estimate_and_the_tables(network: DeconvNet, what:
 
 
 def test_an_estimate_holds_probabilities_and_shares(network: DeconvNet) -> None:
-    logits = network.logits(network.encode(noise(16, 16, 2))[2])
+    logits = network.logits(network.encode(noise(16, 16, 2)))
 
     estimate = ops.convert_to_numpy(deconvnet.estimate_of(*logits))
 
@@ -135,25 +154,29 @@ def test_a_size_costs_no_more_than_it_may(name: str, macs: float, parameters: fl
     assert deconvnet.build(SIZES[name]).count_params() <= parameters
 
 
-@pytest.mark.parametrize("config", [TINY, DOUBLE])
+@pytest.mark.parametrize("config", [TINY, DOUBLE, APART])
 def test_the_cost_is_that_of_the_convolutions(config: DeconvNetConfig) -> None:
     """Counted over the layers: taps times channels, at the resolution where they are taken."""
     network = deconvnet.build(config)
     half, quarter, eighth = ("stem", "enc1", "dec1", "tail"), ("down1", "enc2", "dec2", "up1"), ("down2", "mid", "up2")
+    half = *half, "chroma/from_half", "chroma/tail"
+    quarter = *quarter, "chroma/stem", "chroma/from_quarter", "chroma/quarter", "chroma/up1"
+    eighth = *eighth, "chroma/down", "chroma/from_deep", "chroma/deep", "chroma/up2"
     at = {name: cells for names, cells in ((half, 4), (quarter, 16), (eighth, 64)) for name in names}
     if config.scale == 2:
         at |= {"skip": 1, "up0": 4, "fine": 1, "tail": 1}
     total = 0.0
     for variable in network.variables:
-        parts = variable.path.split("/")
-        layer = next((part for part in parts if part.split("_")[0] in at), "")
-        if variable.path.endswith("kernel") and len(variable.shape) == 4 and layer:
-            total += np.prod(variable.shape) / at[layer.split("_")[0]]
+        _, *parts = variable.path.split("/")
+        own = parts[0] == "chroma"
+        layer = "/".join(parts[:2]) if own else parts[0].split("_")[0]
+        if variable.path.endswith("kernel") and len(variable.shape) == 4 and layer in at:
+            total += np.prod(variable.shape) / at[layer]
 
     assert network.config.macs_per_pixel == pytest.approx(total, rel=0.01)
 
 
-@pytest.mark.parametrize("size", [SIZES["M"], DOUBLE])
+@pytest.mark.parametrize("size", [SIZES["M"], DOUBLE, TINY])
 def test_a_config_survives_json(size: DeconvNetConfig) -> None:
     again = DeconvNetConfig.from_json(json.loads(json.dumps(size.to_json())))
 
