@@ -88,6 +88,20 @@ def test_the_header_is_hidden_as_often_as_asked(photos: list[Photo]) -> None:
     assert hidden[2] == 1
 
 
+def test_patches_are_taken_from_photographs_scaled_down_as_often_as_asked() -> None:
+    """Stripes of 2 pixels: scaled down they come out narrower, or grey."""
+    stripes = np.tile(np.repeat([40, 200], 2).astype(np.uint8)[:, None], (300, 3)).reshape(1, -1, 3).repeat(900, axis=0)
+    recipe = Degradation(grey_share=0, other_share=0)
+    scaled = []
+    for share in (0.0, 0.5, 1.0):
+        row = DegradedPatches([Photo("a", stripes)], recipe, patch=8, batch=100, seed=1, reduced=share)
+        scaled.append(float(np.mean([len(np.unique(patch)) > 2 for patch in row[0]["pristine"]])))
+
+    assert scaled[0] == 0
+    assert 0.35 < scaled[1] < 0.65
+    assert scaled[2] > 0.95
+
+
 def test_half_of_the_patches_are_told_the_truth(photos: list[Photo]) -> None:
     told = patches(photos, patch=8, batch=200)[0]["told"]
 
