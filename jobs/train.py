@@ -182,9 +182,14 @@ def _recipe(config: TrainConfig) -> tuple[Recipe, list[Any] | None]:
         except contract.ModelError as error:
             raise UsageError(f"--init: {error}") from error
         if network.config != recipe.network:
-            raise UsageError(f"--init {config.init} is of another size than recipe {config.recipe}")
+            raise UsageError(
+                f"--init {config.init} must have the network of recipe {config.recipe}, {recipe.network.to_json()}, "
+                f"got {network.config.to_json()}"
+            )
         init = network.get_weights()
-        rate = config.learning_rate or INIT_RATE * recipe.learning_rate
+        rate = config.learning_rate or (1 if recipe.head_only else INIT_RATE) * recipe.learning_rate
+    elif recipe.head_only:
+        raise UsageError(f"--recipe {config.recipe} trains the head of a trained model: name one by --init")
     steps = config.steps or recipe.steps
     changed = dataclasses.replace(
         recipe,
@@ -251,9 +256,13 @@ def _export(run: Run, photos: Sequence[Photo], target: Path, config: TrainConfig
 
     recipe = run.recipe
     start_from = None if config.init is None else models.folder_of(config.init)
-    init = {} if start_from is None else {"init": contract.read(start_from).identity}
+    name, init = recipe.name.replace("_", "-"), {}
+    if start_from is not None:
+        before = contract.read(start_from)
+        init = {"init": before.identity}
+        name = before.name if recipe.head_only else name
     about: dict[str, Any] = {
-        "name": recipe.name.replace("_", "-"),
+        "name": name,
         "task": recipe.task,
         "recipe": dataclasses.asdict(recipe) | init,
         "data": {

@@ -28,7 +28,7 @@ from keras import layers, ops
 from model import enlarging, jpeg
 from model.chroma import PLANES, ChromaWay
 from model.contract import STRIDE
-from model.head import HeadFeatures
+from model.head import GRID_SIZE, HeadFeatures, grid_steps
 from model.layers import ConditionalBlock, GridPhase, ShuffledTranspose
 
 QUALITY_BINS = (0, 15, 25, 35, 45, 55, 70, 85)
@@ -68,7 +68,7 @@ class DeconvNetConfig:
         head: width of the head's hidden layer.
         scale: output pixels to one input pixel along an axis, 1 or 2.
         chroma: channels of chroma's own way, at the same resolutions; chroma goes with luma where None.
-        head_convs: 3x3 convolutions of the head's own; where 0 it looks at what the decoder gets.
+        head_convs: 3x3 convolutions of the head's own; where 0 it looks at what the decoder gets, and nothing else.
     """
 
     channels: tuple[int, int, int]
@@ -208,7 +208,7 @@ class DeconvNet(keras.Model):
                 block.build((None, None, None, channels), seen)
         self.tail.build((None, None, None, c1))
         self.squeeze.build((None, None, None, head if self.config.head_convs else c3))
-        self.hidden.build((None, 2 * head))
+        self.hidden.build((None, 2 * head + (GRID_SIZE if self.config.head_convs else 0)))
         self.classes.build((None, 2 * head))
         self.regressions.build((None, 2 * head))
         self.embed.build((None, ESTIMATE_SIZE + 2 * _CODED_STEPS + 1))
@@ -222,6 +222,14 @@ class DeconvNet(keras.Model):
         if self.config.head_convs:
             self.head_features.build(c1, c3)
         self.built = True
+
+    def train_head_only(self) -> None:
+        """Freezes all layers but those of the head."""
+        head = [self.squeeze, self.hidden, self.classes, self.regressions]
+        if self.config.head_convs:
+            head.append(self.head_features)
+        for layer in self._layers:
+            layer.trainable = layer in head
 
     def base(self, ycc: Any) -> Any:
         """What the residual is added to: the pixels, enlarged by the scale."""
@@ -261,12 +269,18 @@ class DeconvNet(keras.Model):
             return (*levels, scaled[..., -PLANES:])
         return (*levels, self.skip(scaled)) if self.config.scale == 2 else levels
 
-    def logits(self, features: tuple[Any, ...]) -> tuple[Any, Any]:
-        """The head on the encoder's features: logits of classes and of regressions, both float32, one row an image."""
+    def logits(self, ycc: Any, features: tuple[Any, ...]) -> tuple[Any, Any]:
+        """The head, on pixels and the encoder's features of them.
+
+        Returns:
+            Logits of classes and of regressions, both float32, one row an image.
+        """
         half, _, deep, *_ = features
         squeezed = self.squeeze(self.head_features(half, deep) if self.config.head_convs else deep)
-        pooled = ops.concatenate([ops.mean(squeezed, axis=(1, 2)), ops.max(squeezed, axis=(1, 2))], axis=-1)
-        hidden = self.hidden(pooled)
+        pooled = [ops.mean(squeezed, axis=(1, 2)), ops.max(squeezed, axis=(1, 2))]
+        if self.config.head_convs:
+            pooled.append(ops.cast(grid_steps(ycc[..., 0]), squeezed.dtype))
+        hidden = self.hidden(ops.concatenate(pooled, axis=-1))
         return self.classes(hidden), self.regressions(hidden)
 
     def condition(self, estimate: Any, tables: Any) -> Any:

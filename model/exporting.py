@@ -24,8 +24,8 @@ TILE = 1024
 
 def estimate_logits(network: DeconvNet, pixels: Any) -> dict[str, Any]:
     """What the head says of tiles: `(n, rows, cols, 3)` RGB 0..255 to logits, one row a tile."""
-    features = network.encode(jpeg.to_ycc(pixels))
-    classes, regressions = network.logits(features)
+    ycc = jpeg.to_ycc(pixels)
+    classes, regressions = network.logits(ycc, network.encode(ycc))
     return {"classes": classes, "regressions": regressions}
 
 

@@ -7,8 +7,19 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from model.jpeg import BLOCK
+
+GRID_SIZE = 2 * BLOCK + 2
+"""So many numbers `grid_steps` gives."""
+
 _STRIDE = 4
 """From 1/2 to 1/8."""
+
+_KEENNESS = 8.0
+"""Brings what an earlier grid leaves, 0.1 to 0.3 as a logarithm, to about the size of the head's other features."""
+
+_FAINT = 0.25
+"""Grey levels added to steps: what rounding makes in flat places counts for little."""
 
 
 @keras.saving.register_keras_serializable(package="relume")
@@ -58,3 +69,31 @@ class HeadFeatures(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "channels": self.channels, "convs": len(self.convs)}
+
+
+def grid_steps(luma: Any) -> Any:
+    """Where in the JPEG grid the steps between neighbours stand out: on its edges, or on those of an earlier grid.
+
+    A compression leaves steps along the edges of its blocks. Those of an earlier one, whose grid was another, lie at
+    another place within the blocks of today, and stay visible below a second, milder compression.
+
+    Args:
+        luma: `(batch, rows, cols)` float32 in grey levels; rows and cols multiples of 8, the grid at (0, 0).
+
+    Returns:
+        `(batch, GRID_SIZE)` float32: for each of the 8 columns of a block, then its 8 rows, eight times the logarithm of
+        how much larger the step to the next one is there than to both sides of it, in the mean; then the largest off
+        the grid, of columns and of rows.
+    """
+    found = [_stand_out(steps) for steps in (luma, ops.transpose(luma, (0, 2, 1)))]
+    strays = [ops.max(steps[:, : BLOCK - 1], axis=1, keepdims=True) for steps in found]
+    return ops.concatenate([*found, *strays], axis=1)
+
+
+def _stand_out(luma: Any) -> Any:
+    # The step out of the last column is not seen; that of its block's neighbours is.
+    steps = ops.pad(ops.abs(luma[:, :, 1:] - luma[:, :, :-1]), ((0, 0), (0, 0), (0, 1)), mode="symmetric")
+    batch, rows, cols = ops.shape(steps)
+    mean = ops.mean(ops.reshape(steps, (batch, rows, cols // BLOCK, BLOCK)), axis=(1, 2)) + _FAINT
+    beside = (ops.roll(mean, 1, axis=1) + ops.roll(mean, -1, axis=1)) / 2
+    return _KEENNESS * ops.log(mean / beside)

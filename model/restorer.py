@@ -23,16 +23,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 _LOG = logging.getLogger(__name__)
 
-SAMPLE_SIDE = 128
+SAMPLE_SIDE = 256
 """Side in pixels of the tiles that an image's damage is estimated from."""
 
 SIGNATURES = {FLOAT32: "restore", BFLOAT16: "restore_bfloat16"}
 """Which of a program's signatures computes in which precision."""
 
-_SAMPLES = (2, 3)
+_SAMPLES = (1, 2)
 """So many sample tiles along an axis below and from `_LARGE` pixels: an estimate must cost less than a restoration."""
 
-_LARGE = 1024
+_LARGE = 768
 
 _NO_DETAIL = 0.5
 """Grey levels: what a piece without any step still weighs."""
@@ -68,8 +68,10 @@ class Estimate:
         return max(self.classes, key=lambda name: self.classes[name])
 
     def contradicts(self, header_quality: int | None) -> bool:
-        """Whether the pixels look much worse than the quality factor that a header stands for."""
-        return header_quality is not None and self.quality < header_quality - RECOMPRESSED_GAP
+        """Whether the pixels look compressed before: twice, or much worse than the header's quality factor."""
+        if header_quality is None:
+            return False
+        return self.classes["double_jpeg"] > 0.5 or self.quality < header_quality - RECOMPRESSED_GAP
 
     def assuming(self, quality: float, header_quality: int | None = None) -> Estimate:
         """The estimate of an image of which it is known that it was compressed by JPEG, and how much.

@@ -122,6 +122,7 @@ class Recipe:
         ema: momentum of the moving average of the weights, which is what is exported.
         clip: largest norm of the whole gradient.
         drop_tables, reduced: see `DegradedPatches`.
+        head_only: trains the head of a network that restores already, whose other weights stay.
         seed: of first weights and of all patches.
     """
 
@@ -138,6 +139,7 @@ class Recipe:
     clip: float = 1.0
     drop_tables: float = 0.3
     reduced: float = 0.0
+    head_only: bool = False
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -179,26 +181,30 @@ class RestorationTask(keras.Model):
     Args:
         network: whose weights are trained.
         phase: of the run; says what the loss is.
+        head_only: nothing is restored, and the loss is the head's.
     """
 
-    def __init__(self, network: DeconvNet, phase: Phase) -> None:
+    def __init__(self, network: DeconvNet, phase: Phase, *, head_only: bool = False) -> None:
         # Pixels stay float32 up to the first layer; the layers cast for themselves.
         super().__init__(dtype="float32")
         self.network = network
-        self._phase = phase
+        self._phase, self._head_only = phase, head_only
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
         ycc = jpeg.to_ycc(inputs["degraded"])
         features = self.network.encode(ycc)
-        class_logits, regression_logits = self.network.logits(features)
+        class_logits, regression_logits = self.network.logits(ycc, features)
+        estimates = {"classes": class_logits, "regressions": regression_logits}
+        if self._head_only:
+            return estimates
         guess = ops.stop_gradient(deconvnet.estimate_of(class_logits, regression_logits))
         told = inputs["told"]
         # Half of the patches hear the truth: a patch is a poor witness of its image's damage, a whole image a good one.
         estimate = told * inputs["truth"] + (1 - told) * guess
         residual = self.network.decode(features, self.network.condition(estimate, inputs["tables"]))
         base = self.network.base(ycc)
-        return {"ycc": base, "restored": base + residual, "classes": class_logits, "regressions": regression_logits}
+        return estimates | {"ycc": base, "restored": base + residual}
 
     def compute_loss(
         self,
@@ -208,13 +214,16 @@ class RestorationTask(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        pristine = jpeg.to_ycc(x["pristine"])
-        restoration = self._restoration(y_pred["restored"], y_pred["ycc"], pristine)
         kinds = len(deconvnet.CLASSES)
         truth = x["truth"]
         wrong_class = keras.losses.categorical_crossentropy(truth[:, :kinds], y_pred["classes"], from_logits=True)
         wrong_measure = ops.mean(ops.abs(truth[:, kinds:] - ops.sigmoid(y_pred["regressions"])), axis=-1)
-        return ops.mean(restoration + HEAD_WEIGHT * (wrong_class + 4 * wrong_measure))
+        wrong_estimate = ops.mean(wrong_class + 4 * wrong_measure)
+        if self._head_only:
+            return wrong_estimate
+        pristine = jpeg.to_ycc(x["pristine"])
+        restoration = self._restoration(y_pred["restored"], y_pred["ycc"], pristine)
+        return ops.mean(restoration) + HEAD_WEIGHT * wrong_estimate
 
     def _restoration(self, *planes: Any) -> Any:
         """The loss of restored, degraded and pristine planes."""
@@ -306,6 +315,8 @@ class Run:
         self.network = deconvnet.build(recipe.network)
         if init is not None:
             self.network.set_weights(init)
+        if recipe.head_only:
+            self.network.train_head_only()
         self.optimizer = new_optimizer(recipe)
         self.optimizer.build(self.network.trainable_variables)
         self.pictures = fingerprint(photos)
@@ -343,7 +354,7 @@ class Run:
             phase, end = self.recipe.phase_at(self.step)
             if task is None or phase != current:
                 current = phase
-                task = RestorationTask(self.network, phase)
+                task = RestorationTask(self.network, phase, head_only=self.recipe.head_only)
                 task.compile(optimizer=self.optimizer, jit_compile=keras.backend.backend() == "jax")
             # How many steps lie between two checkpoints follows the clock; a step's work does not know of it.
             steps = max(1, int(min(self._checkpoint_seconds, left) / pace)) if pace else _FIRST_STEPS
@@ -387,7 +398,9 @@ class Run:
         """The moving average of the weights, in the order of the network's variables; before the first step, they."""
         if self.step == 0:
             return [np.asarray(weights) for weights in self.network.get_weights()]
-        return [ops.convert_to_numpy(v) for v in self.optimizer._model_variables_moving_average]
+        trained = self.network.trainable_variables, self.optimizer._model_variables_moving_average
+        averages = {variable.path: average for variable, average in zip(*trained, strict=True)}
+        return [ops.convert_to_numpy(averages.get(v.path, v)) for v in self.network.weights]
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[DeconvNet]:

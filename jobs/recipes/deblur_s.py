@@ -16,7 +16,7 @@ from model.training import Phase, Recipe
 
 RECIPE = Recipe(
     name="deblur_s",
-    network=dataclasses.replace(SIZES["S"], chroma=None),
+    network=dataclasses.replace(SIZES["S"], chroma=None, head_convs=0),
     degradation=Capture("deblur", blur=(0.5, 3.0), noise=(0.0, 5.0)),
     phases=(Phase(0.6, 64, 32, squared=False), Phase(1.0, 96, 14, squared=True)),
     steps=11_000,

@@ -297,7 +297,7 @@ def test_a_model_of_another_size_is_no_start(
     code = train.main(command(data, tmp_path / "run", "--init", str(tiny_model)))
 
     assert code == ExitCode.USAGE
-    assert "is of another size than recipe smoke" in capsys.readouterr().err
+    assert "must have the network of recipe smoke" in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_something_else_is_refused(

@@ -126,7 +126,7 @@ def test_the_decoder_hears_the_estimate_and_the_tables(network: DeconvNet, what:
 
 
 def test_an_estimate_holds_probabilities_and_shares(network: DeconvNet) -> None:
-    logits = network.logits(network.encode(noise(16, 16, 2)))
+    logits = network.logits(noise(16, 16, 2), network.encode(noise(16, 16, 2)))
 
     estimate = ops.convert_to_numpy(deconvnet.estimate_of(*logits))
 

@@ -1,0 +1,20 @@
+"""JPEG, size S: the head alone, on larger patches than restoring is trained with.
+
+A patch of 96 pixels holds too few blocks to tell an earlier grid from chance; an image's estimate is made on pieces of
+256. Only for --init, from a model of `jpeg_s`: all weights but the head's stay as they
+are, and the model keeps its name.
+"""
+
+from jobs.recipes import jpeg_s
+from model.training import Phase, Recipe
+
+RECIPE = Recipe(
+    name="jpeg_s_head",
+    network=jpeg_s.RECIPE.network,
+    degradation=jpeg_s.RECIPE.degradation,
+    phases=(Phase(1.0, 256, 4, squared=True),),
+    steps=4_000,
+    learning_rate=2e-3,
+    reduced=jpeg_s.RECIPE.reduced,
+    head_only=True,
+)
