@@ -98,7 +98,7 @@ class DeconvNetConfig:
         return cls(**{**values, **lists})
 
     def to_json(self) -> dict[str, Any]:
-        """The inverse of `from_json`; what says that a network is another one. What is as it was at first has no name."""
+        """The inverse of `from_json`; what says that a network is another one. What came later is named where used."""
         first = {"scale": 1, "chroma": None, "head_convs": 0}
         return {name: value for name, value in dataclasses.asdict(self).items() if first.get(name, ...) != value}
 
@@ -142,7 +142,10 @@ SIZES: Mapping[str, DeconvNetConfig] = {
     "M": DeconvNetConfig((64, 96, 144), (0, 2, 2, 2, 2), chroma=(24, 24, 64), head_convs=1),
     "L": DeconvNetConfig((96, 128, 240), (0, 3, 4, 3, 3), chroma=(32, 40, 96), head_convs=1),
 }
-"""For JPEG, which codes chroma apart. Other harm is in all planes alike: take them without the way for chroma."""
+"""For JPEG, which codes chroma apart."""
+
+TOGETHER = dataclasses.replace(SIZES["S"], chroma=None, head_convs=0)
+"""Size S for harm that is in all planes alike: noise, blur, a small size."""
 
 
 @keras.saving.register_keras_serializable(package="relume")
@@ -228,7 +231,7 @@ class DeconvNet(keras.Model):
         head = [self.squeeze, self.hidden, self.classes, self.regressions]
         if self.config.head_convs:
             head.append(self.head_features)
-        for layer in self._layers:
+        for layer in self.layers:
             layer.trainable = layer in head
 
     def base(self, ycc: Any) -> Any:
@@ -294,7 +297,7 @@ class DeconvNet(keras.Model):
     def decode(self, features: tuple[Any, ...], condition: Any) -> Any:
         """The residual in grey levels, float32, shaped as `base`."""
         half, quarter, deep, *full = features
-        first = quarter, deep
+        encoded = quarter, deep
         for block in self.mid:
             deep = block(deep, condition)
         quarter = quarter + self.up2(deep)
@@ -306,7 +309,7 @@ class DeconvNet(keras.Model):
         if not full:
             return self.tail(half) * 128.0
         if self.config.chroma is not None:
-            coloured = self.chroma(full[0], *first, half, condition)
+            coloured = self.chroma(full[0], *encoded, half, condition)
             return ops.concatenate([self.tail(half), coloured], axis=-1) * 128.0
         fine = full[0] + self.up0(half)
         for block in self.fine:

@@ -81,9 +81,9 @@ def grid_steps(luma: Any) -> Any:
         luma: `(batch, rows, cols)` float32 in grey levels; rows and cols multiples of 8, the grid at (0, 0).
 
     Returns:
-        `(batch, GRID_SIZE)` float32: for each of the 8 columns of a block, then its 8 rows, eight times the logarithm of
-        how much larger the step to the next one is there than to both sides of it, in the mean; then the largest off
-        the grid, of columns and of rows.
+        `(batch, GRID_SIZE)` float32: for each of the 8 columns of a block, then its 8 rows, `_KEENNESS` times the
+        logarithm of how much larger the step to the next one is there than to both sides of it, in the mean; then the
+        largest off the grid, of columns and of rows.
     """
     found = [_stand_out(steps) for steps in (luma, ops.transpose(luma, (0, 2, 1)))]
     strays = [ops.max(steps[:, : BLOCK - 1], axis=1, keepdims=True) for steps in found]

@@ -71,7 +71,7 @@ class Estimate:
         """Whether the pixels look compressed before: twice, or much worse than the header's quality factor."""
         if header_quality is None:
             return False
-        return self.classes["double_jpeg"] > 0.5 or self.quality < header_quality - RECOMPRESSED_GAP
+        return self.classes.get("double_jpeg", 0.0) > 0.5 or self.quality < header_quality - RECOMPRESSED_GAP
 
     def assuming(self, quality: float, header_quality: int | None = None) -> Estimate:
         """The estimate of an image of which it is known that it was compressed by JPEG, and how much.

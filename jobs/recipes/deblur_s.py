@@ -8,15 +8,13 @@ the true sigma it is above Wiener there too: it is the head that takes smooth ph
 are. So no model of this recipe ships.
 """
 
-import dataclasses
-
 from model.capture import Capture
-from model.deconvnet import SIZES
+from model.deconvnet import TOGETHER
 from model.training import Phase, Recipe
 
 RECIPE = Recipe(
     name="deblur_s",
-    network=dataclasses.replace(SIZES["S"], chroma=None, head_convs=0),
+    network=TOGETHER,
     degradation=Capture("deblur", blur=(0.5, 3.0), noise=(0.0, 5.0)),
     phases=(Phase(0.6, 64, 32, squared=False), Phase(1.0, 96, 14, squared=True)),
     steps=11_000,

@@ -6,15 +6,13 @@ photographs that were not trained on, luma in dB at sigma 5/15/25/50: 41.20/35.4
 have 34.14/24.66/20.39/15.00 and non-local means 40.67/34.64/31.88/27.52.
 """
 
-import dataclasses
-
 from model.capture import Capture
-from model.deconvnet import SIZES
+from model.deconvnet import TOGETHER
 from model.training import Phase, Recipe
 
 RECIPE = Recipe(
     name="denoise_s",
-    network=dataclasses.replace(SIZES["S"], chroma=None, head_convs=0),
+    network=TOGETHER,
     degradation=Capture("denoise", noise=(5.0, 50.0)),
     phases=(Phase(0.6, 64, 32, squared=False), Phase(1.0, 96, 14, squared=True)),
     steps=11_000,

@@ -9,12 +9,12 @@ bicubic has 33.88.
 import dataclasses
 
 from model.capture import Capture
-from model.deconvnet import SIZES
+from model.deconvnet import TOGETHER
 from model.training import Phase, Recipe
 
 RECIPE = Recipe(
     name="x2_s",
-    network=dataclasses.replace(SIZES["S"], scale=2, chroma=None, head_convs=0),
+    network=dataclasses.replace(TOGETHER, scale=2),
     degradation=Capture("x2", scale=2),
     phases=(Phase(0.6, 48, 32, squared=False), Phase(1.0, 72, 14, squared=True)),
     steps=10_000,

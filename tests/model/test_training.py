@@ -261,7 +261,7 @@ def test_the_head_alone_is_trained_where_asked(photos: list[Photo], tmp_path: Pa
 
 
 def test_chroma_is_measured_by_its_own_harm_where_it_goes_its_own_way() -> None:
-    """Cb is harmed a tenth as much as luma: undone, it counts half of the loss; in a common mean it would be a 100th."""
+    """Harmed a tenth as much as luma and undone, it is near half of the loss; in a common mean it would be a 100th."""
     rng = np.random.default_rng(0)
     pristine = rng.uniform(-50, 50, (1, 16, 16, 3)).astype(np.float32)
     degraded = pristine + rng.normal(0, 1, pristine.shape) * np.array([30, 3, 3])
