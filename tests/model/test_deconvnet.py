@@ -158,11 +158,10 @@ def test_a_size_costs_no_more_than_it_may(name: str, macs: float, parameters: fl
 def test_the_cost_is_that_of_the_convolutions(config: DeconvNetConfig) -> None:
     """Counted over the layers: taps times channels, at the resolution where they are taken."""
     network = deconvnet.build(config)
-    half, quarter, eighth = ("stem", "enc1", "dec1", "tail"), ("down1", "enc2", "dec2", "up1"), ("down2", "mid", "up2")
-    half = *half, "chroma/from_half", "chroma/tail"
-    quarter = *quarter, "chroma/stem", "chroma/from_quarter", "chroma/quarter", "chroma/up1"
-    eighth = *eighth, "chroma/down", "chroma/from_deep", "chroma/deep", "chroma/up2"
-    at = {name: cells for names, cells in ((half, 4), (quarter, 16), (eighth, 64)) for name in names}
+    half = "stem enc1 dec1 tail chroma/from_half chroma/tail"
+    quarter = "down1 enc2 dec2 up1 chroma/stem chroma/from_quarter chroma/quarter chroma/up1"
+    eighth = "down2 mid up2 chroma/down chroma/from_deep chroma/deep chroma/up2"
+    at = {name: cells for names, cells in ((half, 4), (quarter, 16), (eighth, 64)) for name in names.split()}
     if config.scale == 2:
         at |= {"skip": 1, "up0": 4, "fine": 1, "tail": 1}
     total = 0.0
