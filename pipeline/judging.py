@@ -173,7 +173,7 @@ def judge(encoded: Encoded, gate: Gate, references: References | None = None) ->
     if restoration.spared is not None or not encoded.pages:
         verdict = Verdict("kept", restoration.spared or "nothing-to-restore", before, damage=damage)
         return _keep(image, verdict, restoration.device)
-    remaining = restoration.remaining.quality if restoration.remaining else None
+    remaining = _remaining_quality(restoration.remaining)
     after = measure(reduced(encoded.pages[0], scale), reference, remaining, compared=encoded.pages[0])
     harm = [*_harm(restoration, encoded, gate), *_left(restoration.task, damage, restoration.remaining, gate)]
     verdict = _verdict(harm, before, after, gate, damage)
@@ -211,6 +211,15 @@ def _harm(restoration: Restoration, encoded: Encoded, gate: Gate) -> list[Check]
         if restoration.projected:
             return checks
     return [*checks, _at_most("drift", max(block_drift(*pair) for pair in pairs), gate.drift)]
+
+
+def _remaining_quality(remaining: Damage | None) -> float | None:
+    """The quality factor that restored pixels look like, or None.
+
+    A restored picture keeps faint traces of the grid it had. Where the model takes them for an earlier compression, the
+    quality that it makes out is a guess at something below them, and no measure of what is left.
+    """
+    return None if remaining is None or remaining.kind == "double_jpeg" else remaining.quality
 
 
 def _left(task: str, damage: Damage, remaining: Damage | None, gate: Gate) -> list[Check]:
@@ -350,7 +359,7 @@ def judge_tallies(pages: Sequence[Tally], damage: Damage, remaining: Damage, gat
         _at_most("drift", max(page.drift for page in pages), gate.drift),
         *_left(task, damage, remaining, gate),
     ]
-    return _verdict(harm, pages[0].before(damage.quality), pages[0].after(remaining.quality), gate, damage)
+    return _verdict(harm, pages[0].before(damage.quality), pages[0].after(_remaining_quality(remaining)), gate, damage)
 
 
 def _finite(value: float) -> float:
