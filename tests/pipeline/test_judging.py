@@ -87,6 +87,11 @@ def test_a_better_picture_in_its_bins_replaces_its_input(pair: tuple[Array, Arra
         (lambda d, t: np.clip(d.astype(int) + 40, 0, 255).astype(np.uint8), {"projected": False}, "gate-drift"),
         (lambda d, t: compress(d[..., 0], 20)[0][..., None] ^ np.uint8(1), {"remaining": DAMAGE}, None),
         (lambda d, t: smoothed(d, t), {"remaining": dataclasses.replace(DAMAGE, quality=5.0)}, "gate-quality"),
+        (
+            lambda d, t: smoothed(d, t),
+            {"remaining": dataclasses.replace(DAMAGE, quality=5.0, kind="double_jpeg")},
+            None,
+        ),
     ],
 )
 def test_each_harm_has_a_name_and_keeps_the_original(
