@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model import contract
+from model import contract, photos
 from model import restorer as restorer_module
 from model.contract import ModelError
 from model.deconvnet import DeconvNetConfig
@@ -19,6 +19,8 @@ from model.degradation import compress
 from model.restorer import Estimate, RestorationError, Restorer, Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+PRISTINE = Path(__file__).parents[2] / "samples" / "pristine"
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +64,8 @@ def test_tiles_are_those_of_the_whole_image_in_every_precision(tiny_model: Path,
     assert np.mean(np.abs(tiled - whole) > 0) < 1e-4
 
 
-def test_the_built_in_model_restores_alike_in_both_precisions(photo: Array) -> None:
-    decoded, tables = compress(photo, 30)
+def test_the_built_in_model_restores_a_photograph_alike_in_both_precisions() -> None:
+    decoded, tables = compress(photos.read(next(PRISTINE.rglob("dog.webp"))), 30)
     restorers = [Restorer.load(contract.built_in(), precision=precision) for precision in ("float32", "bfloat16")]
     assert [restorer.device for restorer in restorers] == ["cpu", "cpu, bfloat16"]
 
