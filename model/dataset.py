@@ -19,6 +19,7 @@ _FLAT = 2.0
 """Standard deviation in grey levels below which a region is flat and mostly not worth a place in a batch."""
 
 _MOST_REDUCED = 3.0
+"""Photographs that are scaled down are so by a factor of 1 to this, evenly in its logarithm."""
 
 
 class DegradedPatches(keras.utils.PyDataset):

@@ -1,8 +1,8 @@
 """JPEG, size S: the head alone, on larger patches than restoring is trained with.
 
 A patch of 96 pixels holds too few blocks to tell an earlier grid from chance; an image's estimate is made on pieces of
-256. Only for --init, from a model of `jpeg_s`: all weights but the head's stay as they
-are, and the model keeps its name.
+256. Only for --init, from a model of `jpeg_s`: all weights but the head's stay as they are, and the model keeps its
+name.
 """
 
 from jobs.recipes import jpeg_s

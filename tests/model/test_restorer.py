@@ -92,8 +92,8 @@ def test_a_halo_too_small_shows(restorer: Restorer, photo: Array) -> None:
     assert np.mean(np.abs(tiled - whole) > 1) > 1e-3
 
 
-def test_the_contracts_halo_covers_the_receptive_field(restorer: Restorer) -> None:
-    config = DeconvNetConfig.from_json(restorer.contract.network)
+def reach_of(restorer: Restorer) -> int:
+    """How many pixels of the input away a restored pixel changes with one."""
     side, middle = 256, 128
     black, dotted = np.zeros((side, side, 3), np.uint8), np.zeros((side, side, 3), np.uint8)
     dotted[middle, middle] = 255
@@ -101,9 +101,14 @@ def test_the_contracts_halo_covers_the_receptive_field(restorer: Restorer) -> No
 
     a, b = (restorer.restore([Task(pixels, estimate=estimate)])[0].astype(int) for pixels in (black, dotted))
 
-    rows, cols = np.nonzero((a != b).any(axis=2))
-    reach = max(np.abs(rows - middle).max(), np.abs(cols - middle).max())
-    assert 8 < reach <= config.radius <= restorer.halo
+    places = np.argwhere((a != b).any(axis=2)) // restorer.scale
+    return int(np.abs(places - middle).max())
+
+
+def test_the_contracts_halo_covers_the_receptive_field(restorer: Restorer) -> None:
+    radius = DeconvNetConfig.from_json(restorer.contract.network).radius
+
+    assert 8 < reach_of(restorer) <= radius <= restorer.halo
 
 
 def test_tiles_enlarge_to_the_same_pixels_as_the_whole_image(enlarger: Restorer, photo: Array) -> None:
@@ -119,16 +124,9 @@ def test_tiles_enlarge_to_the_same_pixels_as_the_whole_image(enlarger: Restorer,
 
 
 def test_the_halo_of_an_enlarging_model_covers_what_a_pixel_can_reach(enlarger: Restorer) -> None:
-    side, middle = 256, 128
-    black, dotted = np.zeros((side, side, 3), np.uint8), np.zeros((side, side, 3), np.uint8)
-    dotted[middle, middle] = 255
-    estimate = enlarger.estimate([black])[0]
+    radius = DeconvNetConfig.from_json(enlarger.contract.network).radius
 
-    a, b = (enlarger.restore([Task(pixels, estimate=estimate)])[0].astype(int) for pixels in (black, dotted))
-
-    rows, cols = np.nonzero((a != b).any(axis=2))
-    reach = max(np.abs(rows // 2 - middle).max(), np.abs(cols // 2 - middle).max())
-    assert 8 < reach <= DeconvNetConfig.from_json(enlarger.contract.network).radius <= enlarger.halo
+    assert 8 < reach_of(enlarger) <= radius <= enlarger.halo
 
 
 def test_enlarged_sizes_depths_and_greys_are_those_of_the_image(enlarger: Restorer, photo: Array) -> None:
