@@ -333,6 +333,16 @@ def estimate_of(class_logits: Any, regression_logits: Any) -> Any:
     return ops.concatenate([ops.softmax(class_logits), ops.sigmoid(regression_logits)], axis=-1)
 
 
+def without_jpeg(estimate: Any) -> Any:
+    """What an estimate `(batch, ESTIMATE_SIZE)` becomes when the harm of JPEG is gone: `clean`, other harm as it was."""
+    undone = CLASSES.index("double_jpeg") + 1
+    harmed = ops.sum(estimate[:, :undone], axis=-1, keepdims=True)
+    clean = ops.one_hot(CLASSES.index("clean"), ESTIMATE_SIZE) * harmed
+    quality = ops.one_hot(len(CLASSES), ESTIMATE_SIZE)
+    kept = ops.concatenate([ops.zeros_like(estimate[:, :undone]), estimate[:, undone:]], axis=-1)
+    return kept * (1 - quality) + clean + quality
+
+
 def build(config: DeconvNetConfig) -> DeconvNet:
     """A new network with its weights."""
     network = DeconvNet(config)

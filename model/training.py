@@ -27,6 +27,7 @@ from model import deconvnet, device, jpeg, losses
 from model.dataset import DegradedPatches
 from model.deconvnet import DeconvNet, DeconvNetConfig
 from model.degradation import Degrading
+from model.optimizer import new_optimizer
 from model.photos import Photo, fingerprint
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -122,7 +123,9 @@ class Recipe:
         ema: momentum of the moving average of the weights, which is what is exported.
         clip: largest norm of the whole gradient.
         drop_tables, reduced: see `DegradedPatches`.
-        head_only: trains the head of a network that restores already, whose other weights stay.
+        head_only: trains the head of a network that undoes JPEG already, whose other weights stay. A quarter of the
+            patches are restored before the head sees them, and are then `clean`: so that what was restored once is
+            left alone when it comes again.
         seed: of first weights and of all patches.
     """
 
@@ -193,6 +196,8 @@ class RestorationTask(keras.Model):
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
         ycc = jpeg.to_ycc(inputs["degraded"])
+        if self._head_only:
+            ycc = self._first_quarter_restored(ycc, inputs)
         features = self.network.encode(ycc)
         class_logits, regression_logits = self.network.logits(ycc, features)
         estimates = {"classes": class_logits, "regressions": regression_logits}
@@ -206,6 +211,14 @@ class RestorationTask(keras.Model):
         base = self.network.base(ycc)
         return estimates | {"ycc": base, "restored": base + residual}
 
+    def _first_quarter_restored(self, ycc: Any, inputs: dict[str, Any]) -> Any:
+        """The patches, a quarter of them as written after a restoration that knew the truth."""
+        first = ops.shape(ycc)[0] // 4
+        condition = self.network.condition(inputs["truth"][:first], inputs["tables"][:first])
+        restored = ycc[:first] + self.network.decode(self.network.encode(ycc[:first]), condition)
+        pixels = ops.clip(ops.round(jpeg.to_rgb(restored)), 0, 255)
+        return ops.concatenate([ops.stop_gradient(jpeg.to_ycc(pixels)), ycc[first:]])
+
     def compute_loss(
         self,
         x: Any = None,
@@ -216,6 +229,9 @@ class RestorationTask(keras.Model):
     ) -> Any:
         kinds = len(deconvnet.CLASSES)
         truth = x["truth"]
+        if self._head_only:
+            first = ops.shape(truth)[0] // 4
+            truth = ops.concatenate([deconvnet.without_jpeg(truth[:first]), truth[first:]])
         wrong_class = keras.losses.categorical_crossentropy(truth[:, :kinds], y_pred["classes"], from_logits=True)
         wrong_measure = ops.mean(ops.abs(truth[:, kinds:] - ops.sigmoid(y_pred["regressions"])), axis=-1)
         wrong_estimate = ops.mean(wrong_class + 4 * wrong_measure)
@@ -234,36 +250,6 @@ class RestorationTask(keras.Model):
         luma, chroma = ([plane[..., part] for plane in planes] for part in (slice(0, 1), slice(1, 3)))
         by_luma = losses.restoration_loss(*luma, squared=squared, blocking=blocking, floor=losses.LUMA_FLOOR)
         return by_luma + losses.restoration_loss(*chroma, squared=squared)
-
-
-class _AveragingAdamW(keras.optimizers.AdamW):
-    """AdamW whose moving average stays beside the weights: Keras would put it in their place whenever `fit` ends."""
-
-    def finalize_variable_values(self, var_list: Any) -> None:
-        pass
-
-
-def new_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
-    """AdamW with warm-up, cosine, clipping and the moving average."""
-    rate = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=recipe.learning_rate / max(1, recipe.warm_up),
-        decay_steps=max(1, recipe.steps - recipe.warm_up),
-        alpha=recipe.final_rate / recipe.learning_rate,
-        warmup_target=recipe.learning_rate,
-        warmup_steps=recipe.warm_up,
-    )
-    optimizer = _AveragingAdamW(
-        rate,
-        weight_decay=recipe.weight_decay,
-        beta_1=0.9,
-        beta_2=0.99,
-        global_clipnorm=recipe.clip,
-        use_ema=True,
-        ema_momentum=recipe.ema,
-        name="averaging_adamw",
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "phase"])
-    return optimizer
 
 
 @dataclasses.dataclass(frozen=True)

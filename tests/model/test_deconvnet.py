@@ -135,6 +135,19 @@ def test_an_estimate_holds_probabilities_and_shares(network: DeconvNet) -> None:
     assert ((estimate >= 0) & (estimate <= 1)).all()
 
 
+def test_without_jpeg_other_harm_stays() -> None:
+    """Half a double JPEG, half noise, at quality 20: half clean, half noise, at quality 100."""
+    estimate = np.zeros((1, ESTIMATE_SIZE), np.float32)
+    estimate[0, [CLASSES.index("double_jpeg"), CLASSES.index("noise")]] = 0.5
+    estimate[0, len(CLASSES) :] = 0.2, 0.4, 0.1
+
+    left = ops.convert_to_numpy(deconvnet.without_jpeg(estimate))[0]
+
+    expected = {"clean": 0.5, "noise": 0.5}
+    np.testing.assert_allclose(left[: len(CLASSES)], [expected.get(name, 0) for name in CLASSES])
+    np.testing.assert_allclose(left[len(CLASSES) :], [1, 0.4, 0.1])
+
+
 def test_the_grid_is_seen_in_phase(network: DeconvNet) -> None:
     """Moved by a block, the residual moves along; moved by less, it is another one."""
     wide = np.zeros((1, 96, 160, 3), np.float32)
