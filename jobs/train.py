@@ -63,8 +63,8 @@ class TrainConfig:
 
     recipe: str = option("What is trained, and how.", group="What", choices=recipes.NAMES)
     data: str = option(
-        "Pristine photographs: a folder, a folder prepared by TFDS, or tfds:NAME[:SPLIT] for any TFDS data set with an "
-        "image feature. They are held in memory, 3 bytes a pixel.",
+        "Pristine photographs: a folder, a folder prepared by TFDS, or tfds:NAME[#FEATURE][:SPLIT] for any TFDS data "
+        "set of images. They are held in memory, 3 bytes a pixel.",
         group="What",
         metavar="DIR|tfds:NAME",
     )
@@ -127,7 +127,7 @@ def _train(argv: list[str]) -> int:
     from model.photos import PhotoError, read_source
 
     precision = training.set_precision(config.precision)
-    training.use_all_devices()
+    training.use_all_devices(recipes.load(config.recipe))
     recipe, init = _recipe(config)
     try:
         shown = read_source(config.validation, "validation") if config.validation else []

@@ -334,7 +334,7 @@ def estimate_of(class_logits: Any, regression_logits: Any) -> Any:
 
 
 def without_jpeg(estimate: Any) -> Any:
-    """What an estimate `(batch, ESTIMATE_SIZE)` becomes when the harm of JPEG is gone: `clean`, other harm as it was."""
+    """Estimates `(batch, ESTIMATE_SIZE)` as they are once the harm of JPEG is gone: `clean`, other harm as it was."""
     undone = CLASSES.index("double_jpeg") + 1
     harmed = ops.sum(estimate[:, :undone], axis=-1, keepdims=True)
     clean = ops.one_hot(CLASSES.index("clean"), ESTIMATE_SIZE) * harmed

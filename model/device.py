@@ -46,9 +46,12 @@ def prepare(*, threads: int | None = None, accelerated: bool = False) -> str:
         raise DeviceError(
             "TensorFlow finds no GPU on this worker: is the driver installed, and TensorFlow the build for GPUs?"
         )
-    for gpu in gpus:
-        # Several worker processes share one GPU; without growth the first takes all of its memory.
-        tf.config.experimental.set_memory_growth(gpu, True)
+    try:
+        for gpu in gpus:
+            # Several worker processes share one GPU; without growth the first takes all of its memory.
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError:
+        _LOG.info("TensorFlow is at work already, as after a training: it keeps its way of taking a GPU's memory")
     # The short float32 that GPUs multiply by default is too coarse for colours and quantisation bins.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     if threads is not None:

@@ -76,6 +76,7 @@ class Task:
         limits: lowest and highest value of each number of a level.
         defaults: the levels that are measured where none are named.
         label: says a level in words; takes its numbers.
+        whole: the numbers are whole, as quality factors are.
         harm: makes the harmed picture of a pristine one.
         baselines: methods that need no model, by name; the first one leaves the picture as it is, or nearly so.
         scale: pixels of the pristine picture to one of the harmed one, along an axis.
@@ -88,6 +89,7 @@ class Task:
     harm: Callable[[Array, Level, np.random.Generator], Harmed]
     baselines: Mapping[str, Callable[[Harmed, Level], Array]]
     scale: int = 1
+    whole: bool = False
 
     def level(self, text: str) -> Level:
         """Reads a level from numbers with `:` between them.
@@ -100,10 +102,12 @@ class Task:
         except ValueError:
             level = ()
         inside = len(level) == len(self.limits) and all(
-            low <= value <= high for value, (low, high) in zip(level, self.limits, strict=True)
+            low <= value <= high and not (self.whole and value % 1)
+            for value, (low, high) in zip(level, self.limits, strict=True)
         )
         if not inside:
             wanted = ":".join(f"{low:g}..{high:g}" for low, high in self.limits) or "no level"
+            wanted += " in whole numbers" if self.whole else ""
             raise ValueError(f"a level of {self.name} is {wanted}, got {text!r}")
         return level
 
@@ -303,6 +307,8 @@ def _score(
 ) -> Score:
     # Enlarging knows less at the border than inside; publications leave out as many pixels as the scale.
     border = condition.task.scale if condition.task.scale > 1 else 0
+    if min(harmed.pristine.shape[:2]) <= 2 * border:
+        border = 0
     inner = np.s_[border : harmed.pristine.shape[0] - border, border : harmed.pristine.shape[1] - border]
     pixels, pristine = answer.pixels[inner], harmed.pristine[inner]
     error = None
@@ -517,7 +523,7 @@ def _channels(pixels: Array) -> Array:
 TASKS: Mapping[str, Task] = {
     task.name: task
     for task in (
-        Task("jpeg", ((1, 100),), ((10,), (20,), (30,), (40,)), "q{:g}", _jpeg, {"jpeg": _unchanged}),
+        Task("jpeg", ((1, 100),), ((10,), (20,), (30,), (40,)), "q{:g}", _jpeg, {"jpeg": _unchanged}, whole=True),
         Task(
             "double_jpeg",
             ((1, 100), (1, 100)),
@@ -525,6 +531,7 @@ TASKS: Mapping[str, Task] = {
             "q{:g}, shifted, q{:g}",
             _double_jpeg,
             {"jpeg": _unchanged},
+            whole=True,
         ),
         Task("clean", (), ((),), "", _clean, {"clean": _unchanged}),
         Task(

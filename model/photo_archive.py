@@ -96,21 +96,25 @@ def sizes(prepared: Path) -> dict[str, int]:
     return {name: int(splits[name].num_examples) for name in ("train", "validation") if name in splits}
 
 
-def read_tfds(builder: Any, split_name: str) -> list[photos.Photo]:
+def read_tfds(builder: Any, split_name: str, feature: str | None = None) -> list[photos.Photo]:
     """Reads the pictures of one split of a prepared data set, in its own order.
 
     Args:
         builder: a TFDS builder.
         split_name: such as `train` or `train[:10%]`.
+        feature: that holds the pictures; the only one of images where None.
 
     Raises:
-        PhotoError: if it has no image feature, or no such split.
+        PhotoError: if it has no such feature, or several and none is named; or no such split.
     """
-    feature = next(
-        (name for name, kind in builder.info.features.items() if isinstance(kind, tfds.features.Image)), None
-    )
-    if feature is None:
-        raise photos.PhotoError(f"{builder.info.full_name} has no image feature, only {sorted(builder.info.features)}")
+    features = builder.info.features
+    images = sorted(name for name, kind in features.items() if isinstance(kind, tfds.features.Image))
+    if not images:
+        raise photos.PhotoError(f"{builder.info.full_name} has no image feature, only {sorted(features)}")
+    if feature not in images and (feature or len(images) > 1):
+        wanted = " or ".join(f"tfds:{builder.info.full_name}#{name}" for name in images)
+        raise photos.PhotoError(f"{builder.info.full_name} has the image features {images}: name one, as {wanted}")
+    feature = feature or images[0]
     found = []
     try:
         examples = _examples(builder, split_name, feature)

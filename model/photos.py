@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -36,7 +36,7 @@ class Photo:
     @property
     def graphics(self) -> bool:
         """That it is no photograph."""
-        return "graphics" in self.name
+        return any("graphics" in folder for folder in PurePosixPath(self.name).parts[:-1])
 
 
 def find(folder: Path) -> list[Path]:
@@ -54,7 +54,7 @@ def find(folder: Path) -> list[Path]:
 
 
 def read(file: Path | BinaryIO, name: str | None = None) -> Array:
-    """Reads a picture of 8 bits as stored, not turned by its orientation tag.
+    """Reads a picture as stored, not turned by its orientation tag; 16 bits of grey become 8.
 
     Args:
         file: a path, or an open file.
@@ -64,10 +64,15 @@ def read(file: Path | BinaryIO, name: str | None = None) -> Array:
         `(rows, cols, 1)` where the file is grey, else `(rows, cols, 3)` RGB; uint8.
 
     Raises:
-        PhotoError: if it cannot be decoded.
+        PhotoError: if it cannot be decoded, or has values of 32 bits.
     """
     try:
         with Image.open(file) as image:
+            # Pillow would clip these at 255.
+            if image.mode in ("I", "F"):
+                raise PhotoError(f"{name or file} has 32 bits a value: save it with 8 or 16")
+            if image.mode.startswith("I;16"):
+                return np.rint(np.asarray(image) / 257).astype(np.uint8)[..., None]
             grey = image.mode in ("1", "L", "LA")
             pixels = np.asarray(image.convert("L" if grey else "RGB"))
     # Pillow's decoders raise all of these for files that end early or contradict themselves.
@@ -108,8 +113,9 @@ def read_source(source: str, split: str = "train") -> list[Photo]:
     """Reads pictures from wherever they are.
 
     Args:
-        source: a folder of pictures; a folder that TFDS prepared; or `tfds:NAME` or `tfds:NAME:SPLIT`, any data set
-            that TFDS knows and that has an image feature; it is downloaded and prepared where it is not there yet.
+        source: a folder of pictures; a folder that TFDS prepared; or `tfds:NAME[#FEATURE][:SPLIT]`, any data set of
+            images that TFDS knows; it is downloaded and prepared where it is not there yet. The feature is named
+            where there are several of images.
         split: of a data set, where the source names none.
 
     Raises:
@@ -124,7 +130,8 @@ def read_source(source: str, split: str = "train") -> list[Photo]:
     try:
         if not source.startswith("tfds:"):
             return read_tfds(tfds.builder_from_directory(source), split)
-        name, _, named = source.removeprefix("tfds:").partition(":")
+        data_set, _, named = source.removeprefix("tfds:").partition(":")
+        name, _, feature = data_set.partition("#")
         builder = tfds.builder(name)
         builder.download_and_prepare()
     # TFDS raises whatever it met on the way: a name unknown, a network that is not there, a folder half prepared.
@@ -132,4 +139,4 @@ def read_source(source: str, split: str = "train") -> list[Photo]:
         raise
     except Exception as error:
         raise PhotoError(f"{source} cannot be had from TFDS: {' '.join(str(error).split())[:200]}") from error
-    return read_tfds(builder, named or split)
+    return read_tfds(builder, named or split, feature or None)

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from model import deconvnet, device, jpeg, losses
+from model import deconvnet, device, exporting, jpeg, losses
 from model.dataset import DegradedPatches
 from model.deconvnet import DeconvNet, DeconvNetConfig
 from model.degradation import Degrading
@@ -69,17 +69,20 @@ def set_precision(name: str) -> str:
     return policy
 
 
-def use_all_devices() -> int:
-    """Splits every batch over all accelerators, or virtual devices, where the backend can; returns their number.
+def use_all_devices(recipe: Recipe) -> int:
+    """Splits every batch over accelerators, or virtual devices, where the backend can; returns their number.
 
-    Weights are copied to each (data parallelism). Keras distributes on JAX alone: TensorFlow takes its first device.
+    Weights are copied to each (data parallelism). As many are used as divide all batches of the recipe. Keras
+    distributes on JAX alone: TensorFlow takes its first device.
     """
     if keras.backend.backend() != "jax":
         return 1
     devices = keras.distribution.list_devices()
-    if len(devices) > 1:
-        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
-    return len(devices)
+    common = math.gcd(*(phase.batch for phase in recipe.phases))
+    used = max(number for number in range(1, len(devices) + 1) if common % number == 0)
+    if used > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices[:used]))
+    return used
 
 
 def can_export() -> bool:
@@ -212,12 +215,16 @@ class RestorationTask(keras.Model):
         return estimates | {"ycc": base, "restored": base + residual}
 
     def _first_quarter_restored(self, ycc: Any, inputs: dict[str, Any]) -> Any:
-        """The patches, a quarter of them as written after a restoration that knew the truth."""
+        """The patches, a quarter of them as they are after a restoration that knew the truth."""
         first = ops.shape(ycc)[0] // 4
-        condition = self.network.condition(inputs["truth"][:first], inputs["tables"][:first])
-        restored = ycc[:first] + self.network.decode(self.network.encode(ycc[:first]), condition)
-        pixels = ops.clip(ops.round(jpeg.to_rgb(restored)), 0, 255)
-        return ops.concatenate([ops.stop_gradient(jpeg.to_ycc(pixels)), ycc[first:]])
+        pixels, tables, truth = (inputs[name][:first] for name in ("degraded", "tables", "truth"))
+        pixels = ops.cast(pixels, "float32")
+        strength = ops.ones_like(truth[:, 0])
+        # As the pipeline does: the last bins do not bind what was compressed before, and what is grey stays grey.
+        project = 1 - truth[:, deconvnet.CLASSES.index("double_jpeg")]
+        grey = ops.cast(ops.all(pixels == pixels[..., :1], axis=(1, 2, 3)), "float32")
+        restored = exporting.restore(self.network, pixels, tables, truth, strength, project, grey)
+        return ops.concatenate([ops.stop_gradient(jpeg.to_ycc(ops.round(restored))), ycc[first:]])
 
     def compute_loss(
         self,
@@ -275,6 +282,37 @@ class Progress:
         return (self.steps - self.step) * self.seconds_per_step / 60
 
 
+class _Watch(keras.callbacks.Callback):
+    """Between two steps of `fit`: counts them, and now and then saves and reports. No step's work knows of it."""
+
+    def __init__(self, run: Run, report: Callable[[Progress], None], stop: float) -> None:
+        super().__init__()
+        self._run, self._report, self._stop = run, report, stop
+        self._first = run.step + _FIRST_STEPS
+        self._saved, self._since = run.step, time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Keras: the network has taken the step."""
+        run, now = self._run, time.monotonic()
+        run.step += 1
+        last = run.step == run.recipe.phase_at(run.step - 1)[1]
+        if now - self._since < run.checkpoint_seconds and now < self._stop and run.step != self._first and not last:
+            return
+        task, loss = self.model, float((logs or {})["loss"])
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} between steps {self._saved} and {run.step}; the checkpoint is of step "
+                f"{self._saved}: start again in another folder with a learning rate below {run.recipe.learning_rate:g}"
+            )
+        run.save()
+        task.reset_metrics()
+        task.stop_training = now >= self._stop
+        rate = float(ops.convert_to_numpy(run.optimizer.learning_rate))
+        pace = (now - self._since) / (run.step - self._saved)
+        self._report(Progress(run.step, run.recipe.steps, loss, rate, pace))
+        self._saved, self._since = run.step, time.monotonic()
+
+
 class Run:
     """A training run in a folder of its own.
 
@@ -296,7 +334,7 @@ class Run:
         checkpoint_seconds: float = 60.0,
     ) -> None:
         self.recipe, self.folder = recipe, folder
-        self._photos, self._checkpoint_seconds = photos, checkpoint_seconds
+        self._photos, self.checkpoint_seconds = photos, checkpoint_seconds
         keras.utils.set_random_seed(recipe.seed)
         self.network = deconvnet.build(recipe.network)
         if init is not None:
@@ -307,7 +345,12 @@ class Run:
         self.optimizer.build(self.network.trainable_variables)
         self.pictures = fingerprint(photos)
         start = "" if init is None else hashlib.sha256(b"".join(w.tobytes() for w in init)).hexdigest()
-        self._identity = {"recipe": recipe.digest, "pictures": self.pictures, "init": start}
+        self._identity = {
+            "recipe": recipe.digest,
+            "optimizer": self.optimizer.name,
+            "pictures": self.pictures,
+            "init": start,
+        }
         self.step = 0
 
     def train(self, report: Callable[[Progress], None], max_minutes: float = math.inf) -> bool:
@@ -330,50 +373,28 @@ class Run:
             return self._train(report, time.monotonic() + 60 * max_minutes)
 
     def _train(self, report: Callable[[Progress], None], stop: float) -> bool:
-        task: RestorationTask | None = None
-        current: Phase | None = None
-        pace = 0.0
-        while self.step < self.recipe.steps:
-            left = stop - time.monotonic()
-            if left <= 0:
-                return False
+        watch = _Watch(self, report, stop)
+        while self.step < self.recipe.steps and time.monotonic() < stop:
             phase, end = self.recipe.phase_at(self.step)
-            if task is None or phase != current:
-                current = phase
-                task = RestorationTask(self.network, phase, head_only=self.recipe.head_only)
-                task.compile(optimizer=self.optimizer, jit_compile=keras.backend.backend() == "jax")
-            # How many steps lie between two checkpoints follows the clock; a step's work does not know of it.
-            steps = max(1, int(min(self._checkpoint_seconds, left) / pace)) if pace else _FIRST_STEPS
-            steps = min(steps, end - self.step)
-            start = time.monotonic()
-            loss = self._fit(task, phase, steps)
-            pace = (time.monotonic() - start) / steps
-            self.step += steps
-            self._save()
-            rate = float(ops.convert_to_numpy(self.optimizer.learning_rate))
-            report(Progress(self.step, self.recipe.steps, loss, rate, pace))
-        return True
+            task = RestorationTask(self.network, phase, head_only=self.recipe.head_only)
+            task.compile(optimizer=self.optimizer, jit_compile=keras.backend.backend() == "jax")
+            # One call a phase: whenever `fit` ends, TensorFlow's pipeline of inputs may wait a minute for its own
+            # tuning, which missed that it was cancelled.
+            task.fit(self._patches(phase, end), epochs=1, shuffle=False, verbose=0, callbacks=[watch])
+        return self.step == self.recipe.steps
 
-    def _fit(self, task: RestorationTask, phase: Phase, steps: int) -> float:
-        """Takes the next steps and returns their mean loss."""
-        patches = DegradedPatches(
+    def _patches(self, phase: Phase, end: int) -> DegradedPatches:
+        return DegradedPatches(
             self._photos,
             self.recipe.degradation,
             patch=phase.patch,
             batch=phase.batch,
             seed=self.recipe.seed,
             first=self.step,
-            steps=steps,
+            steps=end - self.step,
             drop_tables=self.recipe.drop_tables,
             reduced=self.recipe.reduced,
         )
-        loss = float(task.fit(patches, epochs=1, shuffle=False, verbose=0).history["loss"][0])
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} between steps {self.step} and {self.step + steps}; the checkpoint is of step "
-                f"{self.step}: start again in another folder with a learning rate below {self.recipe.learning_rate:g}"
-            )
-        return loss
 
     @property
     def parameters(self) -> int:
@@ -416,7 +437,8 @@ class Run:
     def _variables(self) -> list[Any]:
         return [*self.network.trainable_variables, *self.optimizer.variables]
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Writes the checkpoint, whole or not at all."""
         values: dict[str, Any] = {f"v{i}": ops.convert_to_numpy(v) for i, v in enumerate(self._variables())}
         draft = self._checkpoint.with_suffix(".draft")
         with draft.open("wb") as file:

@@ -42,7 +42,8 @@ with np.load(folder / "given.npz") as given:
     pixels, tables, estimate = given["pixels"], given["tables"], given["estimate"]
 phase = training.Phase(1.0, 16, 8, squared=False)
 recipe = dataclasses.replace(recipes.load("smoke"), steps=8, warm_up=2, phases=(phase,))
-found = {"devices": training.use_all_devices()}
+of_three = dataclasses.replace(recipe, phases=(dataclasses.replace(phase, batch=3),))
+found = {"of_three": training.use_all_devices(of_three), "devices": training.use_all_devices(recipe)}
 for name in ("several", "one"):
     if name == "one":
         keras.distribution.set_distribution(None)
@@ -91,6 +92,7 @@ def weights(found: Mapping[str, Array], name: str) -> list[Array]:
 
 def test_several_devices_train_what_one_trains(found: Mapping[str, Array]) -> None:
     assert found["devices"] == 2
+    assert found["of_three"] == 1  # two do not divide three patches
     first, several, one = (
         np.concatenate([each.ravel() for each in weights(found, name)]) for name in ("first", "several", "one")
     )

@@ -142,6 +142,9 @@ def test_every_task_takes_tiny_pictures(task: str, shape: tuple[int, int, int]) 
 
     assert restored.shape == found.pristine.shape
     assert restored.dtype == np.uint8
+    wanted = evaluation.conditions(task, [level])
+    (score,) = evaluation.evaluate([Picture("tiny", pristine)], wanted, {task: [Oracle()]})
+    assert score.psnr == math.inf
 
 
 def test_rows_hold_means_of_single_values_and_name_the_worst_pictures() -> None:
@@ -179,9 +182,10 @@ def test_a_perfect_restoration_has_infinite_psnr_and_gains_nothing_over_a_perfec
 @pytest.mark.parametrize(
     ("task", "text", "message"),
     [
-        ("jpeg", "0", r"a level of jpeg is 1\.\.100, got '0'"),
+        ("jpeg", "0", r"a level of jpeg is 1\.\.100 in whole numbers, got '0'"),
+        ("jpeg", "12.5", r"in whole numbers, got '12\.5'"),
         ("jpeg", "10:50", r"got '10:50'"),
-        ("double_jpeg", "10", r"a level of double_jpeg is 1\.\.100:1\.\.100, got '10'"),
+        ("double_jpeg", "10", r"a level of double_jpeg is 1\.\.100:1\.\.100 in whole numbers, got '10'"),
         ("denoise", "nan", r"got 'nan'"),
         ("denoise", "", r"got ''"),
     ],

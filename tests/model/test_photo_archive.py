@@ -104,6 +104,20 @@ def test_any_data_set_with_an_image_feature_can_be_read_by_its_name() -> None:
     assert {photo.pixels.shape for photo in found} == {(28, 28, 3)}
 
 
+def test_of_several_image_features_one_must_be_named() -> None:
+    """DIV2K's first is the small, degraded one."""
+    import tensorflow_datasets as tfds
+
+    with tfds.testing.mock_data(num_examples=1):
+        with pytest.raises(photos.PhotoError, match=r"\['hr', 'lr'\]: name one, as tfds:div2k/.*#hr or"):
+            photos.read_source("tfds:div2k")
+        with pytest.raises(photos.PhotoError, match="name one"):
+            photos.read_source("tfds:div2k#large")
+        (found,) = photos.read_source("tfds:div2k#hr:train")
+
+    assert found.pixels.shape[2] == 3
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [("tfds:no_such_data_set", "cannot be had from TFDS"), ("nowhere", "nowhere is no folder")],

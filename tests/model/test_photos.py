@@ -20,14 +20,14 @@ def save(path: Path, mode: str = "RGB", value: int = 90) -> Path:
 def test_pictures_come_in_the_order_of_their_names_from_all_levels_and_other_files_are_passed_over(
     tmp_path: Path,
 ) -> None:
-    for name in ("b/2.png", "a.webp", "b/1.JPG", "b/graphics/3.png"):
+    for name in ("b/2.png", "a.webp", "b/1.JPG", "b/graphics/3.png", "photographics.png"):
         save(tmp_path / name)
     (tmp_path / "README.md").write_text("no picture")
 
     photos = read_folder(tmp_path)
 
-    assert [photo.name for photo in photos] == ["a.webp", "b/1.JPG", "b/2.png", "b/graphics/3.png"]
-    assert [photo.graphics for photo in photos] == [False, False, False, True]
+    assert [photo.name for photo in photos] == ["a.webp", "b/1.JPG", "b/2.png", "b/graphics/3.png", "photographics.png"]
+    assert [photo.graphics for photo in photos] == [False, False, False, True, False]
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 3), ("LA", 1)])
@@ -36,6 +36,22 @@ def test_grey_files_stay_grey_and_alpha_is_left_out(tmp_path: Path, mode: str, c
 
     assert pixels.shape == (7, 9, channels)
     assert (pixels == 90).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_of_grey_become_eight(tmp_path: Path, suffix: str) -> None:
+    values = np.array([[0, 128, 129, 30000, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / f"x.{suffix}")
+
+    np.testing.assert_array_equal(read(tmp_path / f"x.{suffix}")[0, :, 0], [0, 0, 1, 117, 255])
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_values_of_32_bits_are_refused(tmp_path: Path, dtype: type) -> None:
+    Image.fromarray(np.zeros((4, 4), dtype)).save(tmp_path / "x.tif")
+
+    with pytest.raises(PhotoError, match=r"x\.tif has 32 bits a value: save it with 8 or 16"):
+        read(tmp_path / "x.tif")
 
 
 def test_a_grey_picture_trains_as_rgb(tmp_path: Path) -> None:
