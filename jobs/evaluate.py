@@ -92,6 +92,9 @@ class EvaluateConfig:
     per_image: str | None = option(
         "A new CSV file for every single score.", group="How to show it", default=None, metavar="FILE"
     )
+    verbose: bool = option(
+        "Log more, and show where in the code an error arose.", group="How to show it", default=False
+    )
 
     def __post_init__(self) -> None:
         check(self)

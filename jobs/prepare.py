@@ -44,6 +44,7 @@ class PrepareConfig:
         low=1,
         high=256,
     )
+    verbose: bool = option("Log more, and show where in the code an error arose.", group="How to run", default=False)
 
     def __post_init__(self) -> None:
         check(self)

@@ -150,8 +150,9 @@ def start(prepared: Prepared, options: Any) -> Any:
     try:
         if here:
             keeper.keep(held)
+        # Before the recipe: a run whose name is refused must leave the output as it was.
+        survey.write_plan(prepared.found, config.output, run, held.token)
         recording.check_recipe(config.output, run.recipe_digest, run.settings, replace=config.replace)
-        survey.write_plan(prepared.found, config.output, run)
         return _run(dataclasses.replace(plan, lease=held), options)
     except BaseException as error:
         try:
@@ -303,19 +304,20 @@ def _run(plan: Any, options: Any) -> Any:
 def _progress(output: str, total: int) -> Iterator[None]:
     """Shows how many images are done while the run goes on, by what lies in the output."""
     from pipeline.report.progress import Progress
-    from pipeline.survey import receipts_in
+    from pipeline.survey import newest_receipt, receipts_in
 
     if "://" in output or not total:
         yield
         return
-    before = receipts_in(output)
+    # By time, not by number: --replace puts new receipts in the place of old ones.
+    before = newest_receipt(output)
     over = threading.Event()
 
     def watch() -> None:
         pause = _PROGRESS_SECONDS
         while not over.wait(pause):
             asked = time.monotonic()
-            progress.update(min(total, receipts_in(output) - before), total)
+            progress.update(min(total, receipts_in(output, before)), total)
             # Looking must not cost more than a twentieth of the time, however many receipts there are.
             pause = max(_PROGRESS_SECONDS, 20 * (time.monotonic() - asked))
 

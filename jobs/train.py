@@ -94,6 +94,7 @@ class TrainConfig:
         default=AUTO,
         choices=PRECISIONS,
     )
+    verbose: bool = option("Log more, and show where in the code an error arose.", group="How", default=False)
 
     def __post_init__(self) -> None:
         check(self)

@@ -220,8 +220,8 @@ class RestoreConfig:
         "The region in that file.", group="What it may cost", default="us-central1", metavar="REGION"
     )
     replace: bool = option(
-        "Makes an output of another model or other settings again: each of its images is replaced if its receipt "
-        "proves that Relume wrote it; all else stays.",
+        "Makes an output of another model or other settings again: each of its images is replaced, or deleted "
+        "where another format gives it another name, if its receipt proves that Relume wrote it; all else stays.",
         group="How to run",
         default=False,
     )

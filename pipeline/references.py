@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 
-from pipeline.codec import Limits, decode
+from pipeline.codec import KeepAsIs, Limits, decode
 from pipeline.codec.large_tiff import LargeTiff, open_large
 from pipeline.elements import ImageRef, Pixels
 from pipeline.failures import ImageError
@@ -68,6 +68,6 @@ class ReferenceFolder:
 def _read(storage: Storage, ref: ImageRef, limits: Limits) -> Pixels | None:
     try:
         return decode(storage.read(ref, limits.max_bytes), limits).pages[0].pixels
-    except ImageError:
-        # A reference that cannot be read measures nothing; the image itself is none the worse for it.
+    except (ImageError, KeepAsIs):
+        # What cannot be read, or is of a kind that is kept as it is, measures nothing; the image is none the worse.
         return None

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference import base
 from apache_beam.ml.inference.base import ModelHandler, RunInference
@@ -174,6 +175,10 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
                 results.append(Restoration(image, (), damage, spared=spared, device=model.device))
                 continue
             pages = tuple(page.pixels if page.restorable else next(restored) for page in image.pages)
+            if all(np.array_equal(page.pixels, after) for page, after in zip(image.pages, pages, strict=True)):
+                # As at strength 0: writing the same pixels again would only lose some of them.
+                results.append(Restoration(image, (), damage, spared="gate-changed", device=model.device))
+                continue
             Metrics.counter("restore", "pixels").inc(sum(task.pixels[..., 0].size for task in tasks))
             left = model.estimate([pages[_first_restorable(image)]])[0]
             results.append(

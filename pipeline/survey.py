@@ -124,23 +124,38 @@ def read_header(config: RestoreConfig, ref: ImageRef) -> Header:
     return header
 
 
-def receipts_in(output: str) -> int:
-    """How many receipts an output holds."""
-    return sum(1 for shard in listing.receipt_shards(output) for _ in listing.list_receipts(shard, output))
+def receipts_in(output: str, after: int = 0) -> int:
+    """How many receipts an output holds that were written after a point of `listing.Done.written`."""
+    return sum(written > after for written in _written(output))
 
 
-def write_plan(survey: Survey, output: str, run: RunInfo) -> None:
+def newest_receipt(output: str) -> int:
+    """`listing.Done.written` of an output's newest receipt; 0 where there is none."""
+    return max(_written(output), default=0)
+
+
+def _written(output: str) -> Iterator[int]:
+    for shard in listing.receipt_shards(output):
+        yield from (done.written for done in listing.list_receipts(shard, output))
+
+
+def write_plan(survey: Survey, output: str, run: RunInfo, attempt: str) -> None:
     """Writes what is about to be done as the run's `plan.json`.
+
+    Args:
+        survey: what is about to be done.
+        output: where.
+        run: whose name must be new there.
+        attempt: names this call, so that its own repetition after a lost answer is no second run.
 
     Raises:
         UsageError: if a run of this name was planned before.
     """
     plan = {"run": run.run_id, **dataclasses.asdict(survey), "settings": run.settings, "recipe": run.recipe_digest}
     data = canonical_json({**plan, "model": run.model_digest, "code": run.code_version})
-    how = open_storage(output).create(
-        f"{run.folder}/plan.json", data, content_type="application/json", attempt=run.run_id
-    )
-    if how is not Created.CREATED:
+    name = f"{run.folder}/plan.json"
+    how = open_storage(output).create(name, data, content_type="application/json", attempt=attempt)
+    if how not in (Created.CREATED, Created.ALREADY_MINE):
         raise UsageError(f"--run_id {run.run_id} was used before in {output}: give another one, or none")
 
 

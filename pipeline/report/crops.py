@@ -56,7 +56,8 @@ def crop_pair(before: bytes, after: bytes) -> Crops | None:
             # More pixels than Pillow likes are more than `MAX_MEGAPIXELS` too.
             warnings.simplefilter("error", PilImage.DecompressionBombWarning)
             old, new, profile = *map(_upright, (before, after)), _profile(after)
-    except (OSError, ValueError, SyntaxError, PilImage.DecompressionBombError, PilImage.DecompressionBombWarning):
+    except Exception:
+        # Decoders raise errors of many kinds, and Pillow turns a picture by writing its EXIF again, mistyped tags too.
         return None
     if old.size != new.size:
         old = old.resize(new.size, PilImage.Resampling.NEAREST)

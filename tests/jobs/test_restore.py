@@ -199,6 +199,13 @@ def test_another_recipe_on_the_same_output_is_refused_with_both_digests(
     assert recipe in capsys.readouterr().err
     assert outputs(tmp_path / "out") == before
 
+    (used,) = (path.name for path in (tmp_path / "out/_relume/runs").iterdir())
+    assert (
+        restore.main(command(archive, tmp_path / "out", tiny_model, "--strength", "0.5", "--replace", "--run_id", used))
+        == 2
+    )
+    assert json.loads((tmp_path / "out/_relume/recipe.json").read_text())["recipe"] == recipe
+
     mine = tmp_path / "out" / "a b" / "1.jpg"
     mine.write_bytes(b"edited by hand")
     code = restore.main(command(archive, tmp_path / "out", tiny_model, "--strength", "0.5", "--replace"))

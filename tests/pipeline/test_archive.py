@@ -346,6 +346,8 @@ def test_references_are_found_by_name_whatever_their_format(
 ) -> None:
     (tmp_path / "pristine" / "1998").mkdir(parents=True)
     PilImage.fromarray(photo[:, :200]).save(tmp_path / "pristine" / "1998" / "roll 0.webp", lossless=True)
+    # Of a kind that is kept as it is: measures nothing.
+    PilImage.fromarray(photo).quantize(16).save(tmp_path / "pristine" / "1998" / "roll 1.png")
     plan = plan_of(archive, tmp_path / "out", tiny_model, reference=str(tmp_path / "pristine"))
 
     run(dataclasses.replace(plan))

@@ -227,6 +227,29 @@ def test_each_failure_names_its_stage_and_costs_one_image(
     assert (tmp_path / "out" / "strips.tif").read_bytes() == b"somebody's own"
 
 
+@pytest.mark.parametrize("keep_above_quality", [1, 101])
+def test_a_reference_with_a_damaged_strip_measures_nothing_and_costs_nothing(
+    keep_above_quality: int, archive: Path, tmp_path: Path, tiny_model: Path, scene: Array
+) -> None:
+    pristine = tmp_path / "pristine" / "strips.tif"
+    pristine.parent.mkdir()
+    tifffile.imwrite(pristine, scene, rowsperstrip=40, compression="zlib", metadata=None)
+    with tifffile.TiffFile(pristine) as file:
+        at = file.pages[0].dataoffsets[-3]
+    content = pristine.read_bytes()
+    pristine.write_bytes(content[:at] + bytes(60) + content[at + 60 :])
+    flags: dict[str, Any] = {
+        "include": ("strips.tif",),
+        "band_megapixels": BANDS,
+        "keep_above_quality": keep_above_quality,
+    }
+
+    measured = run(plan_of(archive, tmp_path / "measured", tiny_model, reference=str(pristine.parent), **flags))
+
+    assert measured["strips.tif"].before.psnr is None
+    assert measured == run(plan_of(archive, tmp_path / "alone", tiny_model, **flags))
+
+
 def test_a_model_that_fails_on_a_band_costs_that_image_alone(
     archive: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import random
+import struct
 import xml.etree.ElementTree
 from pathlib import Path
 from typing import Any
@@ -303,6 +304,15 @@ def test_a_source_half_as_large_is_shown_at_the_size_of_its_output() -> None:
     assert crops is not None
     assert (crops.width, crops.height) == (96, 64)
     assert np.array_equal(shown(crops.before)[::2, ::2], np.asarray(photo(3, (48, 32))))
+
+
+def test_mistyped_exif_costs_the_crops_and_not_the_page() -> None:
+    """Pillow writes EXIF again when it turns a picture, and fails at a resolution that is text."""
+    turned, resolution = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0), struct.pack(">HHI4s", 0x011A, 2, 4, b"300\0")
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x02" + turned + resolution + bytes(4)
+    data = encoded(photo(2), "JPEG", exif=exif)
+
+    assert crop_pair(data, data) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", encoded(photo(1))[:500]])

@@ -164,6 +164,18 @@ def test_a_mistake_of_ours_is_no_dead_letter(
         list(RestorationHandler(settings).run_inference([image("a", photo)], restorer))
 
 
+def test_what_the_model_gives_back_unchanged_is_kept_as_it_came(
+    settings: RestoreSettings, restorer: Restorer, photo: Array
+) -> None:
+    """Encoding the same pixels once more would write them a little worse, and call that restored."""
+    idle = dataclasses.replace(settings, strength=0)
+
+    (restoration,) = RestorationHandler(idle).run_inference([image("a", photo)], restorer)
+
+    assert isinstance(restoration, Restoration)
+    assert (restoration.pages, restoration.spared) == ((), "gate-changed")
+
+
 def test_spared_images_and_untouchable_pages_cost_no_restoration(
     settings: RestoreSettings, restorer: Restorer, photo: Array
 ) -> None:

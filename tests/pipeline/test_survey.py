@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pipeline import names, survey
 from pipeline.elements import ImageRef
 from pipeline.flags import UsageError
 from pipeline.options import RestoreConfig
+from pipeline.recording import RunInfo
 from pipeline.storage import open_storage
 from pipeline.survey import Survey
 
@@ -39,6 +41,13 @@ def test_done_is_what_has_a_receipt_of_its_version_and_recipe(config: RestoreCon
     assert survey.take(config, "recipe") == Survey(listed=5, done=2, unusable=0, pending=3, pending_bytes=15)
     assert survey.take(config, "another recipe").done == 0
     assert survey.receipts_in(config.output) == 3
+    before = survey.newest_receipt(config.output)
+    assert survey.receipts_in(config.output, before) == 0
+    receipt(config, ImageRef("new.jpg", 5, "1"))
+    os.utime(
+        Path(config.output) / names.receipt_name(ImageRef("new.jpg", 5, "1"), "recipe"), ns=(before + 1, before + 1)
+    )
+    assert survey.receipts_in(config.output, before) == 1
 
 
 def test_an_inventory_is_counted_alike_whatever_its_order(config: RestoreConfig, tmp_path: Path) -> None:
@@ -52,6 +61,15 @@ def test_only_the_receipts_of_one_first_folder_are_held_at_a_time(config: Restor
     held = [set(receipts) for _, receipts in survey._parts(config)]
 
     assert held == [{"a.jpg"}, {"x/y/c.jpg"}, {"z/d.jpg"}]
+
+
+def test_a_name_of_a_run_is_used_once(config: RestoreConfig) -> None:
+    run = RunInfo("night", "0", "m" * 64, "r" * 64, {})
+    found = survey.take(config, "recipe")
+    survey.write_plan(found, config.output, run, "first")
+
+    with pytest.raises(UsageError, match="--run_id night was used before"):
+        survey.write_plan(found, config.output, run, "second")
 
 
 def test_a_reference_folder_without_files_is_refused(config: RestoreConfig, tmp_path: Path) -> None:
