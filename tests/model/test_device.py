@@ -52,6 +52,19 @@ def test_every_gpu_takes_memory_as_it_needs_it_and_each_kind_is_named_once(with_
     assert machine.grown == [(gpu, True) for gpu in machine.gpus]
 
 
+def test_a_gpu_that_is_in_use_already_is_used_as_it_is(with_gpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at the end of a training, when the model is measured in the process that trained it."""
+    import tensorflow as tf
+
+    def refuse(gpu: str, on: bool) -> None:
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    with_gpus("NVIDIA L4")
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
+
+    assert device.prepare(accelerated=True) == "NVIDIA L4"
+
+
 def test_gpus_compute_in_bfloat16_from_ampere_on(with_gpus: Any) -> None:
     with_gpus("NVIDIA L4", "NVIDIA A100")
     assert device.has_bfloat16()
