@@ -258,7 +258,9 @@ def _only_here(parts: Layout) -> tuple[str, ...]:
     if any(True for _ in parts.starting(APP1, EXTENDED_XMP)):
         found.append("extended-xmp")
     block = b"".join(parts.starting(APP13, PHOTOSHOP))
-    if any(number not in (photoshop.IPTC, *photoshop.THUMBNAILS) for number, _, _ in photoshop.resources(block)):
+    elsewhere = (photoshop.IPTC, *photoshop.THUMBNAILS)
+    # Not what is but padding behind the last one.
+    if any(number not in elsewhere and part.strip(b"\0") for number, _, part in photoshop.resources(block)):
         found.append("photoshop-resources")
     known = {APP1: (EXIF, XMP, EXTENDED_XMP), APP2: (ICC,), APP13: (PHOTOSHOP,), APP0: (JFIF, JFXX), APP14: (ADOBE,)}
     for segment in parts.segments:
@@ -282,6 +284,10 @@ def carried(parts: Layout, data: bytes) -> tuple[tuple[Segment, ...], tuple[str,
     """
     kept: list[Segment] = []
     dropped: list[str] = []
+    # Together: one block may go on from segment to segment.
+    clean_blocks, small = photoshop.without_thumbnail(list(parts.starting(APP13, PHOTOSHOP)))
+    blocks = iter(clean_blocks)
+    dropped.extend(small)
     for segment in parts.segments:
         marker, payload = segment.marker, segment.payload
         if marker == APP0 and payload.startswith(JFIF):
@@ -299,9 +305,7 @@ def carried(parts: Layout, data: bytes) -> tuple[tuple[Segment, ...], tuple[str,
             dropped.append("jumbf")
             continue
         elif marker == APP13 and payload.startswith(PHOTOSHOP):
-            clean, found = photoshop.without_thumbnail(payload[len(PHOTOSHOP) :])
-            payload = PHOTOSHOP + clean
-            dropped.extend(found)
+            payload = PHOTOSHOP + next(blocks)
         elif marker == APP14 and payload.startswith(ADOBE) and payload[11:12] != b"\1":
             dropped.append("adobe-marker")  # of colours coded as RGB; the new ones are YCbCr
             continue

@@ -279,7 +279,7 @@ def read_metadata(directory: Directory, layout: Layout, thumbnail: bool = False)
             ("planes",) if directory.integer(PLANES, layout, 1) == 2 and colours > 1 else (),
             # JPEG within is written as YCbCr.
             ("rgb-coding",) if coding == (JPEG, RGB) else (),
-            photoshop.without_thumbnail(block)[1],
+            photoshop.without_thumbnail([block])[1],
         ),
     )
 
@@ -353,7 +353,7 @@ def carried(directories: Sequence[Directory]) -> list[Directory]:
     for directory in directories:
         entries = {tag: entry for tag, entry in directory.entries.items() if tag not in STRUCTURE}
         if PHOTOSHOP in entries:
-            block, _ = photoshop.without_thumbnail(entries[PHOTOSHOP].value)
+            (block,), _ = photoshop.without_thumbnail([entries[PHOTOSHOP].value])
             entries[PHOTOSHOP] = Entry(entries[PHOTOSHOP].kind, len(block), block)
         found.append(Directory(entries, directory.nested))
     return found

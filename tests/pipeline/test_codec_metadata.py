@@ -20,6 +20,7 @@ from PIL import ImageCms
 from pipeline.codec import FORMS, KeepAsIs, Limits, decode, encode
 from pipeline.codec import exif as exif_room
 from pipeline.codec import jp2 as jp2_room
+from pipeline.codec import jpeg as jpeg_room
 from pipeline.codec import tiff as tiff_room
 from pipeline.codec.exif import without_thumbnail
 from pipeline.codec.ifd import EXIF, GPS, INTEROP, Directory, DirectoryError, Entry, Layout, read_chain, write_directory
@@ -96,6 +97,11 @@ def exif(order: str = "<", thumbnail: bool = True) -> bytes:
 
 def resource(number: int, content: bytes) -> bytes:
     return b"8BIM" + struct.pack(">HHI", number, 0, len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def photoshop_blocks(data: bytes) -> list[bytes]:
+    """What the segments of a JPEG hold of Photoshop's resources."""
+    return list(jpeg_room.layout(data).starting(0xED, b"Photoshop 3.0\0"))
 
 
 def full_jpeg() -> bytes:
@@ -460,6 +466,53 @@ def test_what_the_new_file_does_otherwise_is_named(name: str, data: Callable[[],
     image = decode(of(data()), Limits())
 
     assert set(encode(image, restored(image), "same").not_kept) == lost
+
+
+@pytest.mark.parametrize("cut", [20, 150, 60_000])
+def test_photoshop_s_resources_that_go_on_in_a_second_segment_lose_their_thumbnail_alone(cut: int) -> None:
+    density, paths = resource(0x03ED, bytes(16)), resource(0x07D0, bytes(range(250)) * 300)
+    before, behind = density, resource(0x0404, IPTC) + paths + resource(0x0425, b"a digest of sixte")
+    block = before + resource(0x040C, THUMBNAIL) + behind
+    pieces = block[:cut], block[cut:][:65_000], block[cut:][65_000:]
+    source = with_segments(restorable("jpeg grey"), *((0xED, b"Photoshop 3.0\0" + piece) for piece in pieces))
+    image = decode(of(source), Limits())
+
+    output = encode(image, restored(image), "same")
+
+    assert b"".join(photoshop_blocks(output.data)) == before + behind
+    assert image.pages[0].metadata.iptc == IPTC
+    assert output.not_kept == ("thumbnail",)
+
+
+def test_photoshop_s_resources_that_end_without_padding_lose_no_byte_of_the_next_segment() -> None:
+    pieces = resource(0x040C, b"a picture")[:-1], resource(0x0404, IPTC)
+    source = with_segments(restorable("jpeg grey"), *((0xED, b"Photoshop 3.0\0" + piece) for piece in pieces))
+    image = decode(of(source), Limits())
+
+    output = encode(image, restored(image), "same")
+
+    assert photoshop_blocks(output.data) == [b"", resource(0x0404, IPTC)]
+
+
+@pytest.mark.parametrize("container", ["jpeg", "tiff"])
+def test_what_others_wrote_among_photoshop_s_resources_stays_when_a_thumbnail_goes(container: str) -> None:
+    foreign = b"MeSa" + resource(0x040C, b"slices of another program")[4:]
+    rest = b"and more that nobody knows"
+    block = resource(0x0409, THUMBNAIL) + foreign + resource(0x040C, THUMBNAIL) + resource(0x0404, IPTC) + rest
+    tags = [Directory({34377: Entry(1, len(block), block)})]
+    source = {
+        "jpeg": lambda: with_segments(restorable("jpeg grey"), (0xED, b"Photoshop 3.0\0" + block)),
+        "tiff": lambda: tiff_room.with_tags(tiff(GREY), tags),
+    }[container]()
+    image = decode(of(source), Limits())
+
+    output = encode(image, restored(image), "same")
+
+    assert foreign + resource(0x0404, IPTC) + rest in output.data
+    assert THUMBNAIL not in output.data
+    assert image.pages[0].metadata.iptc == IPTC
+    assert output.not_kept == ("thumbnail",)
+    assert "photoshop-resources" in encode(image, restored(image), "png").not_kept
 
 
 def jpeg8(pixels: Array) -> bytes:
