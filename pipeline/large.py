@@ -19,6 +19,7 @@ from apache_beam.metrics import Metrics
 from model.bands import Sampler
 from model.restorer import Estimate, RestorationError, Restorer, Task, sample_places
 from pipeline import logs
+from pipeline.codec.exif import changed_by_tiff
 from pipeline.codec.header import Limits, names
 from pipeline.codec.large_tiff import LargePage, LargeTiff, is_exact, open_large, open_written, write_large
 from pipeline.codec.transforms import Run, run_here
@@ -304,7 +305,9 @@ class _Way:
         return self._as(verdict, content, ())
 
     def _replaced(self, verdict: Verdict, spool: Spool) -> Judged:
-        return self._as(verdict, spool, names(*[page.metadata.not_kept for page in self.image.pages]))
+        metadata = [page.metadata for page in self.image.pages]
+        changed = [changed_by_tiff(page.exif) for page in metadata if page.exif]
+        return self._as(verdict, spool, names(*(page.not_kept for page in metadata), *changed))
 
     def _as(self, verdict: Verdict, content: Content, not_kept: tuple[str, ...]) -> Judged:
         return Judged(

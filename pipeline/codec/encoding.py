@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.codec import avif, bmp, enlarging, ifd, jp2, jpeg, png, tiff, webp
+from pipeline.codec import avif, bmp, enlarging, exif, ifd, jp2, jpeg, png, tiff, webp
 from pipeline.codec.decoding import READERS, typed
 from pipeline.codec.header import names
 from pipeline.elements import Image, Metadata, Page, Pixels
@@ -89,6 +89,8 @@ def encode(image: Image, pages: tuple[Pixels, ...], form: str, scale: int = 1) -
     else:
         data, lacks = OTHER[target](image, pages)
         lacks = names(lacks, dict(image.encoding).get("only_here", ()))
+    if "tiff" in (image.format, target):
+        lacks = names(lacks, *(exif.changed_by_tiff(page.metadata.exif) for page in image.pages if page.metadata.exif))
     known = [page.metadata.not_kept for page in image.pages]
     suffix = "" if target == image.format else f".{target}"
     return Output(data, target, suffix, names(lacks, *known))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 
-from pipeline.codec.ifd import DirectoryError, Layout, read_directory, read_layout
+from pipeline.codec.ifd import EXIF, Directory, DirectoryError, Layout, read_directory, read_layout
 
 THUMBNAIL = "thumbnail"
 ORIENTATION = 274
+MAKER_NOTE = 37500
 TEXT = 2
 """TIFF type of texts."""
 # Where a thumbnail's bytes lie, and how many: a JPEG stream, or strips of pixels.
@@ -47,6 +48,25 @@ def without_thumbnail(exif: bytes) -> tuple[bytes, tuple[str, ...]]:
             if len(data) - end < 4 and not any(data[end:]):  # the end, but for padding
                 del data[start:]
     return bytes(data), (THUMBNAIL,)
+
+
+def changed_by_tiff(exif: bytes) -> tuple[str, ...]:
+    """Names what an EXIF loses on its way into a TIFF, or out of one, where directories are laid out anew.
+
+    A maker note goes along byte for byte, but stands elsewhere, and the offsets in it that its maker counts from the
+    header of the file then lead astray.
+
+    Args:
+        exif: as in `Metadata`.
+
+    Returns:
+        `maker-note-offsets` where it has a maker note, `exif` where it cannot be read, or nothing.
+    """
+    try:
+        first, _ = read_directory(exif, *read_layout(exif))
+    except DirectoryError:
+        return ("exif",)
+    return ("maker-note-offsets",) if MAKER_NOTE in first.nested.get(EXIF, Directory({})).entries else ()
 
 
 def is_ascii(exif: bytes) -> bool:

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 from PIL import ImageCms
 
-from pipeline.codec import FORMS, KeepAsIs, Limits, decode, encode
+from pipeline.codec import FORMS, KeepAsIs, Limits, decode, encode, kept_names
 from pipeline.codec import exif as exif_room
 from pipeline.codec import jp2 as jp2_room
 from pipeline.codec import jpeg as jpeg_room
@@ -261,6 +261,8 @@ def test_what_an_output_lacks_is_named_and_nothing_else(name: str, form: str) ->
     expected = set(NOT_KEPT[name])
     if output.format != image.format:
         expected |= ONLY_HERE.get(name, set())
+    if "tiff" in (output.format, image.format):
+        expected.add("maker-note-offsets")
     if output.format == "webp":
         metadata = image.pages[0].metadata
         expected |= {kind for kind in ("iptc", "density", "comment") if getattr(metadata, kind)}
@@ -286,6 +288,30 @@ def test_metadata_moves_to_another_container_where_it_has_a_place(name: str, for
     if output.format != "tiff" or image.format == "tiff":
         assert after.exif == before.exif
     assert MAKER_NOTE in after.exif
+
+
+def test_a_maker_note_that_moves_is_named_and_the_exif_counts_as_kept() -> None:
+    image = image_of("jpeg")
+    metadata = [image.pages[0].metadata]
+    output = encode(image, restored(image), "tiff")
+    moved = output.data.index(MAKER_NOTE) != (image.pages[0].metadata.exif or b"").index(MAKER_NOTE)
+
+    assert moved
+    assert "maker-note-offsets" in output.not_kept
+    assert "exif" in kept_names(metadata, output.not_kept)
+
+
+def test_an_exif_without_a_maker_note_comes_into_a_tiff_and_a_broken_one_is_named() -> None:
+    plain = exif(thumbnail=False).replace(struct.pack("<H", 37500), struct.pack("<H", 37510))
+    at = plain.index(struct.pack("<HHI", EXIF, 4, 1)) + 8
+    broken = plain[:at] + struct.pack("<I", 2**20) + plain[at + 4 :]
+    for said, lost in ((plain, ()), (broken, ("exif",))):
+        image = decode(of(with_segments(restorable("jpeg grey"), (0xE1, b"Exif\0\0" + said))), Limits())
+
+        output = encode(image, restored(image), "tiff")
+
+        assert output.not_kept == lost
+        assert (decode(of(output.data), Limits()).pages[0].metadata.exif is None) == bool(lost)
 
 
 def test_every_segment_of_a_jpeg_is_carried_as_it_was_but_for_the_small_pictures() -> None:

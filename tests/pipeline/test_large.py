@@ -24,6 +24,8 @@ from model.restorer import RestorationError, Restorer
 from pipeline import large, recording
 from pipeline.archive import Plan, RestoreArchive
 from pipeline.codec import large_tiff
+from pipeline.codec.ifd import EXIF, Directory, Entry
+from pipeline.codec.tiff import with_tags
 from pipeline.elements import Row
 from pipeline.options import RestoreConfig
 
@@ -111,6 +113,8 @@ def fill(archive: Path, scene: Array) -> None:
             for page in pages:
                 kind = "minisblack" if page.ndim == 2 else "rgb"
                 file.write(np.ascontiguousarray(page), photometric=kind, metadata=None, **options)
+    note = Directory({}, {EXIF: Directory({37500: Entry(7, 9, b"\x1a\0\0\0MAKER")})})
+    (archive / "alpha.tif").write_bytes(with_tags((archive / "alpha.tif").read_bytes(), [note]))
 
 
 @pytest.fixture
@@ -163,6 +167,8 @@ def test_bands_and_whole_images_give_the_same_bytes_receipts_and_rows(
         for output in (said["output"], after[name]["output"]):
             del output["uri"]
         assert almost(after[name], said), name
+        moved = said["source"]["name"] == "alpha.tif" and not measured
+        assert ("maker-note-offsets" in said["metadata"]["not_kept"]) == moved
     assert {row.outcome for row in parts.values()} == {"kept" if measured else "restored"}
     assert all((row.before.psnr is not None) == measured for row in parts.values())
 
