@@ -33,8 +33,14 @@ _UNREADABLE = {
     errno.ESTALE, errno.EBADMSG, errno.EUCLEAN, errno.EOVERFLOW,
 }  # fmt: skip
 
+_NOT_SEEN = "0-0"
+"""Version of what is listed though nobody may look at it; the listings of receipts read a time in every version."""
+
 # A name that this file system cannot hold, though it is a good one elsewhere.
 _NAME_REFUSED = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
+
+# What is said of a link that leads to nothing.
+_NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, *_NAME_REFUSED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +48,7 @@ class LocalStorage(Storage):
     """A folder on disk; an object's version is its modification time in ns and its size.
 
     Links to files are files; links to folders are not followed, so that nothing is listed twice and no loop is endless.
-    A folder that may not be looked into is listed itself, and is unreadable.
+    A folder that may not be looked into is listed itself, and is unreadable; so is a file that may not be looked at.
 
     Attributes:
         root: the folder; need not exist until something is written.
@@ -67,10 +73,11 @@ class LocalStorage(Storage):
             folder, entries = open_folders[-1]
             try:
                 entry = next(entries, None)
-            except PermissionError:
-                if not folder:
+            except OSError as error:
+                if not folder or error.errno not in _UNREADABLE:
                     raise
-                yield self._shut(folder)
+                # What is in it stays unknown, but an archive with a `lost+found` is none to be given up as a whole.
+                yield ImageRef(folder, 0, _NOT_SEEN)
                 entry = None
             if entry is None:
                 open_folders.pop()
@@ -81,7 +88,7 @@ class LocalStorage(Storage):
             if _is_folder(path):
                 if recursive:
                     open_folders.append((name, self._entries(name)))
-            elif ref := self._found(name, path):
+            elif ref := self._seen(name, path):
                 yield ref
 
     def folders(self, prefix: str = "") -> Iterator[str]:
@@ -91,7 +98,7 @@ class LocalStorage(Storage):
 
     def stat(self, name: str) -> ImageRef | None:
         try:
-            return self._found(name, self._path(name), links_may_dangle=False)
+            return self._seen(name, self._path(name), links_may_dangle=False)
         except BadNameError:
             return None
 
@@ -112,6 +119,8 @@ class LocalStorage(Storage):
             with os.fdopen(handle, "rb", buffering=0) as file:
                 before = os.fstat(handle)
                 if not stat.S_ISREG(before.st_mode) or _version(before) != ref.version:
+                    if ref.version == _NOT_SEEN:
+                        raise UnreadableError("could not be looked at when the archive was listed")
                     raise ChangedError(f"was version {ref.version} when listed, is {_version(before)} now")
                 if before.st_size > max_bytes:
                     raise TooLargeError(f"{before.st_size} bytes, over the limit of {max_bytes}")
@@ -150,14 +159,15 @@ class LocalStorage(Storage):
         path = self._path(ref.name)
         with self._writing(path), _opened_folder(path.parent) as folder:
             with _temporary(folder, data) as temporary:
-                if self.stat(ref.name) != ref:
+                if self._found(ref.name, path, links_may_dangle=False) != ref:
                     raise ConflictError(f"{self.address(ref.name)} changed while it was to be replaced")
                 os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)
 
     def delete(self, ref: ImageRef) -> None:
-        if self.stat(ref.name) == ref:
-            self._path(ref.name).unlink(missing_ok=True)
+        path = self._path(ref.name)
+        if self._found(ref.name, path, links_may_dangle=False) == ref:
+            path.unlink(missing_ok=True)
 
     def output_name(self, name: str, suffix: str = "") -> str:
         # 255 bytes between slashes is what Linux's file systems hold.
@@ -193,12 +203,14 @@ class LocalStorage(Storage):
             if not entry.name.startswith(_TEMPORARY):
                 yield (f"{folder}/{entry.name}" if folder else entry.name), entry
 
-    def _shut(self, folder: str) -> ImageRef:
-        """Lists a folder that may not be looked into as if it were a file: reading it says that it is unreadable.
-
-        What is in it stays unknown, but an archive with a `lost+found` is none to be given up as a whole.
-        """
-        return ImageRef(folder, 0, _version((self._root / folder).lstat()))
+    def _seen(self, name: str, path: Path | os.DirEntry[str], *, links_may_dangle: bool = True) -> ImageRef | None:
+        """As `_found`, but what may not or cannot be looked at is there: reading it says that it is unreadable."""
+        try:
+            return self._found(name, path, links_may_dangle=links_may_dangle)
+        except OSError as error:
+            if error.errno not in _UNREADABLE:
+                raise
+            return ImageRef(name, 0, _NOT_SEEN)
 
     def _found(self, name: str, path: Path | os.DirEntry[str], *, links_may_dangle: bool = True) -> ImageRef | None:
         """Describes what stands at a path; None for what is no file or is gone again.
@@ -209,7 +221,7 @@ class LocalStorage(Storage):
         try:
             info = path.stat()
         except OSError as error:
-            if links_may_dangle and path.is_symlink():
+            if links_may_dangle and error.errno in _NOWHERE and path.is_symlink():
                 return ImageRef(name, 0, "")
             if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno in _NAME_REFUSED:
                 return None
@@ -238,7 +250,12 @@ def _version(info: os.stat_result) -> str:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False)
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError as error:  # where the file system's listings do not say what an entry is
+        if error.errno not in _UNREADABLE:
+            raise
+        return False
 
 
 def _read_at_most(file: Any, size: int) -> bytes:

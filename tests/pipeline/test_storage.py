@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import pickle
@@ -13,6 +14,7 @@ import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import google_crc32c
@@ -368,16 +370,20 @@ def test_on_disk_a_file_of_another_user_is_unreadable(disk: Disk, tmp_path: Path
     assert done.stdout == "unreadable: Permission denied\n", done.stderr
 
 
-def test_on_disk_a_folder_that_may_not_be_looked_into_is_listed_itself_and_unreadable(disk: Disk) -> None:
-    for name in ("a.jpg", "lost+found/x.jpg", "open/b.jpg", "open/shut/c.jpg", "z.jpg"):
+def test_on_disk_what_may_not_be_looked_into_or_at_is_listed_itself_and_unreadable(disk: Disk) -> None:
+    within = ("lost+found/x.jpg", "names/d.jpg", "names/in/e.jpg", "open/b.jpg", "open/shut/c.jpg")
+    for name in ("a.jpg", *within, "z.jpg"):
         disk.put(name, b"x")
+    (disk.root / "linked.jpg").symlink_to("names/d.jpg")
     program = textwrap.dedent("""
+        from pipeline.elements import ImageRef
         from pipeline.failures import UnreadableError
-        from pipeline.listing import list_shard, shards_of
+        from pipeline.listing import list_shard, look_up, shards_of
         from pipeline.storage import open_storage
         storage = open_storage(".")
         print(*(ref.name for ref in storage.list()))
-        for ref in (ref for shard in shards_of(".") for ref in list_shard(shard, ".")):
+        refs = [ref for shard in shards_of(".") for ref in list_shard(shard, ".")]
+        for ref in [*refs, look_up(ImageRef("names/d.jpg", 0, "?"), ".")]:
             try:
                 storage.read(ref, 100)
             except UnreadableError as error:
@@ -388,20 +394,41 @@ def test_on_disk_a_folder_that_may_not_be_looked_into_is_listed_itself_and_unrea
     lesser = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     if lesser and not shutil.which("setpriv"):
         pytest.skip("setpriv (Debian: util-linux) is not installed")
-    shut = [disk.root / "lost+found", disk.root / "open" / "shut"]
-    for folder in shut:
-        folder.chmod(0)
+    shut = [disk.root / "lost+found", disk.root / "open" / "shut", disk.root / "names"]
+    for folder, mode in zip(shut, (0, 0, 0o644), strict=True):
+        folder.chmod(mode)
 
     command = [*lesser, sys.executable, "-c", program]
     done = subprocess.run(command, cwd=disk.root, env=environment, capture_output=True, text=True, check=False)
 
     for folder in shut:
         folder.chmod(0o700)
+    unreadable = ("linked.jpg", "lost+found", "names/d.jpg", "names/in", "open/shut", "names/d.jpg")
     assert done.stdout.splitlines() == [
-        "a.jpg lost+found open/b.jpg open/shut z.jpg",
-        "lost+found: Permission denied",
-        "open/shut: Permission denied",
+        "a.jpg linked.jpg lost+found names/d.jpg names/in open/b.jpg open/shut z.jpg",
+        *(f"{name}: Permission denied" for name in unreadable),
     ], done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_on_disk_a_file_that_cannot_be_looked_at_for_a_moment_is_unreadable_by_name(
+    number: int, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.put("a.jpg", b"x")
+    storage = open_storage(disk.uri)
+    real = os.stat
+
+    def failing(path: Any, **how: Any) -> os.stat_result:
+        if Path(path).name == "a.jpg":
+            raise OSError(number, os.strerror(number))
+        return real(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", failing)  # as disks fail that are at their end, or servers that were restarted
+        ref = found(storage, "a.jpg")
+
+    with pytest.raises(UnreadableError, match="could not be looked at"):
+        storage.read(ref, LIMIT)
 
 
 def test_on_disk_a_file_that_grows_while_it_is_read_is_changed(disk: Disk) -> None:
