@@ -36,6 +36,9 @@ _UNREADABLE = {
 _NOT_SEEN = "0-0"
 """Version of what is listed though nobody may look at it; the listings of receipts read a time in every version."""
 
+# What a file system says to a link that has no hard links, as FAT, exFAT and some of those over a network.
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP}
+
 # A name that this file system cannot hold, though it is a good one elsewhere.
 _NAME_REFUSED = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
@@ -187,6 +190,18 @@ class LocalStorage(Storage):
             raise UsageError(f"{role} {self.root}: {standing} is a file; give a folder")
         if not os.access(standing, os.W_OK | os.X_OK):
             raise UsageError(f"{role} {self.root}: this user may not write to {standing}")
+        scratch = standing / _temporary_name()
+        try:
+            with _opened_folder(standing) as folder:
+                _link_new(folder, scratch, b"")
+            scratch.unlink()
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            raise UsageError(
+                f"{role} {self.root}: the file system of {standing} has no hard links, without which no output can "
+                "appear whole or not at all; give a folder on another (not FAT or exFAT), and copy from there"
+            ) from error
 
     def _path(self, name: str) -> Path:
         names.check_name(name)
@@ -326,10 +341,14 @@ def _link_new(folder: int, path: Path, data: Content) -> None:
         os.close(handle)
 
 
+def _temporary_name() -> str:
+    return f"{_TEMPORARY}{uuid.uuid4().hex}.tmp"
+
+
 @contextlib.contextmanager
 def _temporary(folder: int, data: Content) -> Iterator[str]:
     """Keeps data in a named file of its own in the folder; what still has that name in the end is removed."""
-    name = f"{_TEMPORARY}{uuid.uuid4().hex}.tmp"
+    name = _temporary_name()
     handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
     try:
         try:

@@ -134,7 +134,7 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def check_writable(self, role: str) -> None:
-        """Refuses a root below which nothing can be created, as far as that can be known without creating anything.
+        """Refuses a root below which nothing can be created, as far as that can be known without leaving anything.
 
         Raises:
             UsageError: with role, place and what is wrong with it.

@@ -582,6 +582,25 @@ def test_on_disk_an_output_below_a_file_is_refused_and_a_new_one_is_not_made(tmp
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("unnamed_files", [True, False])
+def test_on_disk_an_output_on_a_file_system_without_hard_links_is_refused_before_anything_is_written(
+    number: int, unnamed_files: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **how: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    output = open_storage(str(tmp_path / "card" / "out"))
+    output.check_writable("--output")
+    monkeypatch.setattr(os, "link", refuse)  # as FAT does
+    if not unnamed_files:
+        monkeypatch.delattr(os, "O_TMPFILE")
+
+    with pytest.raises(UsageError, match=r"--output .*/card/out: the file system of .* has no hard links.*; give"):
+        output.check_writable("--output")
+    assert list(tmp_path.iterdir()) == []
+
+
 # Cloud Storage
 
 
