@@ -251,7 +251,9 @@ def test_the_head_alone_is_trained_where_asked(photos: list[Photo], tmp_path: Pa
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_head_alone_sees_a_quarter_of_the_patches_restored(photos: list[Photo]) -> None:
+def test_the_head_alone_sees_a_quarter_of_the_patches_restored(
+    photos: list[Photo], monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = deconvnet.build(RECIPE.network)
     network.tail.bias.assign([3.0 / 128, 0, 0])  # of luma
     patches = DegradedPatches(photos, RECIPE.degradation, patch=16, batch=4, seed=1)[0]
@@ -262,7 +264,7 @@ def test_the_head_alone_sees_a_quarter_of_the_patches_restored(photos: list[Phot
         seen.append(ops.convert_to_numpy(ycc))
         return DeconvNet.encode(network, ycc)
 
-    network.encode = look
+    monkeypatch.setattr(network, "encode", look)
     task(patches)
 
     degraded = ops.convert_to_numpy(jpeg.to_ycc(patches["degraded"]))
