@@ -216,7 +216,7 @@ class RestorationTask(keras.Model):
 
     def _first_quarter_restored(self, ycc: Any, inputs: dict[str, Any]) -> Any:
         """The patches, a quarter of them as they are after a restoration that knew the truth."""
-        first = ops.shape(ycc)[0] // 4
+        first = _first_quarter(ycc)
         pixels, tables, truth = (inputs[name][:first] for name in ("degraded", "tables", "truth"))
         pixels = ops.cast(pixels, "float32")
         strength = ops.ones_like(truth[:, 0])
@@ -237,7 +237,7 @@ class RestorationTask(keras.Model):
         kinds = len(deconvnet.CLASSES)
         truth = x["truth"]
         if self._head_only:
-            first = ops.shape(truth)[0] // 4
+            first = _first_quarter(truth)
             truth = ops.concatenate([deconvnet.without_jpeg(truth[:first]), truth[first:]])
         wrong_class = keras.losses.categorical_crossentropy(truth[:, :kinds], y_pred["classes"], from_logits=True)
         wrong_measure = ops.mean(ops.abs(truth[:, kinds:] - ops.sigmoid(y_pred["regressions"])), axis=-1)
@@ -257,6 +257,11 @@ class RestorationTask(keras.Model):
         luma, chroma = ([plane[..., part] for plane in planes] for part in (slice(0, 1), slice(1, 3)))
         by_luma = losses.restoration_loss(*luma, squared=squared, blocking=blocking, floor=losses.LUMA_FLOOR)
         return by_luma + losses.restoration_loss(*chroma, squared=squared)
+
+
+def _first_quarter(batch: Any) -> Any:
+    """How many of a batch are a quarter of it, and at least one."""
+    return (ops.shape(batch)[0] + 3) // 4
 
 
 @dataclasses.dataclass(frozen=True)

@@ -116,7 +116,7 @@ def test_two_models_of_one_name_are_told_apart_by_their_folders(
         (["--images", "missing"], "--images must be a folder that exists, got missing"),
         (["--task", "jepg"], "did you mean jpeg?"),
         (["--qualty", "10"], "--qualty is no flag; did you mean --quality?"),
-        (["--quality", "10,200"], "--quality: a level of jpeg is 1..100, got '200'"),
+        (["--quality", "10,200"], "--quality: a level of jpeg is 1..100 in whole numbers, got '200'"),
         (["--noise", "25"], "--noise sets the levels of denoise, which is not in --task jpeg"),
         (["--baseline", "wiener"], "--baseline must be one of jpeg for jpeg, got wiener"),
         (["--model", "missing"], "--model: missing is no model folder"),
