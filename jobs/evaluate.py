@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.command_line import ExitCode, UsageError, run_job
 from model.device import AUTO, PRECISIONS
+from pipeline import flags
 from pipeline.flags import FlagParser, check, nearest, option, parse_flags
 
 if TYPE_CHECKING:
@@ -92,9 +93,7 @@ class EvaluateConfig:
     per_image: str | None = option(
         "A new CSV file for every single score.", group="How to show it", default=None, metavar="FILE"
     )
-    verbose: bool = option(
-        "Log more, and show where in the code an error arose.", group="How to show it", default=False
-    )
+    verbose: bool = flags.verbose("How to show it")
 
     def __post_init__(self) -> None:
         check(self)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.command_line import ExitCode, UsageError, run_job
+from pipeline import flags
 from pipeline.flags import FlagParser, check, option, parse_flags
 
 _DESCRIPTION = """\
@@ -44,7 +45,7 @@ class PrepareConfig:
         low=1,
         high=256,
     )
-    verbose: bool = option("Log more, and show where in the code an error arose.", group="How to run", default=False)
+    verbose: bool = flags.verbose("How to run")
 
     def __post_init__(self) -> None:
         check(self)

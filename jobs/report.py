@@ -29,7 +29,7 @@ class ReportConfig:
         default=None,
         metavar="FILE",
     )
-    verbose: bool = option("Log more, and show where in the code an error arose.", group="Flags", default=False)
+    verbose: bool = flags.verbose("Flags")
 
     def __post_init__(self) -> None:
         flags.check(self)

@@ -59,7 +59,7 @@ class StatusConfig:
         default=ENDPOINT,
         metavar="URL",
     )
-    verbose: bool = option("Log more, and show where in the code an error arose.", group=_OTHER, default=False)
+    verbose: bool = flags.verbose(_OTHER)
 
     def __post_init__(self) -> None:
         flags.check(self)

@@ -19,6 +19,7 @@ from jobs import recipes
 from jobs.command_line import ExitCode, UsageError, run_job
 from model import quiet
 from model.device import AUTO, PRECISIONS
+from pipeline import flags
 from pipeline.flags import FlagParser, check, option, parse_flags
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class TrainConfig:
         default=AUTO,
         choices=PRECISIONS,
     )
-    verbose: bool = option("Log more, and show where in the code an error arose.", group="How", default=False)
+    verbose: bool = flags.verbose("How")
 
     def __post_init__(self) -> None:
         check(self)

@@ -80,7 +80,7 @@ class VerifyConfig:
         default_text="another one each time, told in the last line",
         low=0,
     )
-    verbose: bool = option("Log more, and show where in the code an error arose.", group="Other flags", default=False)
+    verbose: bool = flags.verbose("Other flags")
 
     def __post_init__(self) -> None:
         flags.check(self)

@@ -31,7 +31,7 @@ class WhyConfig:
     output: str = option("The output of a restore job, which is only read.", group="Flags", metavar="DIR")
     all: bool = option("Also older receipts, and every run in which it failed.", group="Flags", default=False)
     json: bool = option("Print it as one line of JSON.", group="Flags", default=False)
-    verbose: bool = option("Log more, and show where in the code an error arose.", group="Flags", default=False)
+    verbose: bool = flags.verbose("Flags")
 
     def __post_init__(self) -> None:
         flags.check(self)

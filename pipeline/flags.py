@@ -76,6 +76,11 @@ def option(
     return dataclasses.field(metadata={_METADATA: about}, **made)
 
 
+def verbose(group: str) -> Any:
+    """Makes the field `verbose`, a flag that is alike in all jobs: `jobs.command_line.run_job` goes by it."""
+    return option("Log more, and show where in the code an error arose.", group=group, default=False)
+
+
 @dataclasses.dataclass(frozen=True)
 class Option:
     """One flag of a job, as its field describes it.

@@ -282,15 +282,13 @@ class _Way:
             decoded = self._rows(page, start, stop)[0]
             # Our own bytes need no guard.
             after = None if written is None else written.rows(run_here, written.pages[number], start, stop)[0]
-            try:
-                pristine_rows = (
-                    None
-                    if reference is None
-                    else reference.rows(self.settings.decode, reference.pages[0], start, stop)[0]
-                )
-            except ImageError:
-                # It measures nothing, and the image is none the worse: from the first row again, without it.
-                return self._tally(number, written, None)
+            pristine_rows = None
+            if reference is not None:
+                try:
+                    pristine_rows = reference.rows(self.settings.decode, reference.pages[0], start, stop)[0]
+                except ImageError:
+                    # It measures nothing, and the image is none the worse: from the first row again, without it.
+                    return self._tally(number, written, None)
             for top in range(0, stop - start, measured):
                 rows = slice(top, top + measured)
                 tally.add(

@@ -240,7 +240,7 @@ class RestoreConfig:
         default="auto",
         choices=logs.FORMATS,
     )
-    verbose: bool = option("Log more, and show where in the code an error arose.", group="How to run", default=False)
+    verbose: bool = flags.verbose("How to run")
 
     def __post_init__(self) -> None:
         flags.check(self)

@@ -1,23 +1,22 @@
 """JPEG, size L: about fifteen times the work of S a pixel; meant for a GPU. Not trained yet."""
 
+import dataclasses
+
 from jobs.recipes import jpeg_s
 from model.deconvnet import SIZES
-from model.training import Phase, Recipe
+from model.training import Phase
 
-RECIPE = Recipe(
+RECIPE = dataclasses.replace(
+    jpeg_s.RECIPE,
     name="jpeg_l",
     network=SIZES["L"],
-    degradation=jpeg_s.RECIPE.degradation,
     phases=(
         Phase(0.05, 128, 64, squared=False),
         Phase(0.85, 128, 64, squared=True, blocking=0.03),
         Phase(1.0, 256, 16, squared=True, blocking=0.03),
     ),
-    steps=60_000,
     learning_rate=5e-4,
     final_rate=1e-6,
     warm_up=500,
     ema=0.9995,
-    drop_tables=jpeg_s.RECIPE.drop_tables,
-    reduced=jpeg_s.RECIPE.reduced,
 )
