@@ -82,9 +82,9 @@ def contenders(folders: Sequence[Path], side: int, reference: Any) -> list[Conte
     """
     import tensorflow as tf
 
-    from model.deconvnet import DeconvNetConfig
     from model.degradation import compress
     from model.restorer import SIGNATURES, Restorer, Task
+    from model.size import DeconvNetConfig
 
     pixels, tables = compress(picture(side), QUALITY)
     run = tf.function(reference, input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32)])

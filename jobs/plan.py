@@ -106,7 +106,7 @@ def estimate(config: RestoreConfig, asked: PlanConfig, prepared: Prepared) -> Es
         if config.profile is None:
             measured = planning.measure_here(prepared.plan, sampled)
         if measured is None:
-            speed = planning.speed_of(profile)
+            speed = planning.speed_of(profile, config.model)
             return [planning.way_by(profile, speed, megapixels, found.pending, prices, asked.workers)]
         return [
             planning.way_here(megapixels, measured),

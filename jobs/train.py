@@ -23,6 +23,7 @@ from pipeline import flags
 from pipeline.flags import FlagParser, check, option, parse_flags
 
 if TYPE_CHECKING:
+    from model.deconvnet import DeconvNet
     from model.photos import Photo
     from model.training import Progress, Recipe, Run
 
@@ -78,7 +79,8 @@ class TrainConfig:
         metavar="DIR",
     )
     init: str | None = option(
-        "A model folder to start from, of the recipe's size; the learning rate is then a tenth of the recipe's.",
+        "A model folder to start from; the learning rate is then a tenth of the recipe's. One of a smaller size grows "
+        "into the recipe's, starts as good as it was, and learns at the full rate.",
         group="How",
         default=None,
         metavar="DIR",
@@ -183,13 +185,10 @@ def _recipe(config: TrainConfig) -> tuple[Recipe, list[Any] | None]:
             network, _ = exporting.load_network(models.folder_of(config.init))
         except contract.ModelError as error:
             raise UsageError(f"--init: {error}") from error
-        if network.config != recipe.network:
-            raise UsageError(
-                f"--init {config.init} must have the network of recipe {config.recipe}, {recipe.network.to_json()}, "
-                f"got {network.config.to_json()}"
-            )
-        init = network.get_weights()
-        rate = config.learning_rate or (1 if recipe.head_only else INIT_RATE) * recipe.learning_rate
+        init = _weights_for(recipe, network, config)
+        # A head that is trained alone, and channels that are new, have all to learn.
+        fresh = recipe.head_only or network.config != recipe.network
+        rate = config.learning_rate or (1 if fresh else INIT_RATE) * recipe.learning_rate
     elif recipe.head_only:
         raise UsageError(f"--recipe {config.recipe} trains the head of a trained model: name one by --init")
     steps = config.steps or recipe.steps
@@ -202,6 +201,21 @@ def _recipe(config: TrainConfig) -> tuple[Recipe, list[Any] | None]:
         seed=recipe.seed if config.seed is None else config.seed,
     )
     return changed, init
+
+
+def _weights_for(recipe: Recipe, network: DeconvNet, config: TrainConfig) -> list[Any]:
+    """Weights for the recipe's network, as good as those of a network of the same or a smaller size."""
+    from model import growing
+
+    if network.config == recipe.network:
+        return network.get_weights()
+    if recipe.head_only or not growing.fits(network.config, recipe.network):
+        size = "" if recipe.head_only else " or a smaller one"
+        raise UsageError(
+            f"--init {config.init} must have the network of recipe {config.recipe}, {recipe.network.to_json()},{size} "
+            f"got {network.config.to_json()}"
+        )
+    return growing.grow(network, recipe.network, seed=recipe.seed if config.seed is None else config.seed)
 
 
 def _reporter(run: Run, shown: Sequence[Photo]) -> Callable[[Progress], None]:

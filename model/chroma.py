@@ -13,12 +13,7 @@ import keras
 from keras import layers, ops
 
 from model.layers import ConditionalBlock, ShuffledTranspose
-
-PLANES = 2
-"""Cb and Cr."""
-
-_WINDOW = 8
-"""Side in pixels of the first kernel: a block of chroma at full size, half of one at half size."""
+from model.size import CHROMA_PLANES, CHROMA_WINDOW
 
 
 @keras.saving.register_keras_serializable(package="relume")
@@ -45,7 +40,7 @@ class ChromaWay(layers.Layer):
         super().__init__(**kwargs)
         self.channels = channels
         c1, c2, c3 = channels
-        self.stem = layers.Conv2D(c2, _WINDOW, strides=4, padding="same", name="stem")
+        self.stem = layers.Conv2D(c2, CHROMA_WINDOW, strides=4, padding="same", name="stem")
         self.from_quarter = _led(c2, name="from_quarter")
         self.down = layers.Conv2D(c3, 2, strides=2, name="down")
         self.from_deep = _led(c3, name="from_deep")
@@ -54,7 +49,7 @@ class ChromaWay(layers.Layer):
         self.quarter = ConditionalBlock(c2, name="quarter")
         self.up1 = layers.Conv2DTranspose(c1, 2, strides=2, name="up1")
         self.from_half = _led(c1, name="from_half")
-        self.tail = ShuffledTranspose(PLANES, 2, kernel_initializer="zeros", dtype="float32", name="tail")
+        self.tail = ShuffledTranspose(CHROMA_PLANES, 2, kernel_initializer="zeros", dtype="float32", name="tail")
 
     def build(self, luma: tuple[int, int, int], condition: tuple[int | None, int]) -> None:
         """Creates the weights.
@@ -64,7 +59,7 @@ class ChromaWay(layers.Layer):
             condition: the condition's shape.
         """
         c1, c2, c3 = self.channels
-        self.stem.build((None, None, None, PLANES))
+        self.stem.build((None, None, None, CHROMA_PLANES))
         led = (self.from_half, luma[0]), (self.from_quarter, luma[1]), (self.from_deep, luma[2])
         own = (self.down, c2), (self.up2, c3), (self.up1, c2), (self.tail, c1)
         for layer, channels in (*led, *own):
@@ -83,15 +78,6 @@ class ChromaWay(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "channels": self.channels}
-
-    @staticmethod
-    def macs_per_pixel(channels: tuple[int, int, int], luma: tuple[int, int, int]) -> float:
-        """Multiplications and additions per pixel; arguments as for the constructor and `build`."""
-        c1, c2, c3 = channels
-        ends = _WINDOW**2 * PLANES * c2 / 16 + 36 * PLANES * c1 / 4
-        led = c1 * luma[0] / 4 + c2 * luma[1] / 16 + c3 * luma[2] / 64
-        steps = 4 * c2 * c3 / 64 * 2 + 4 * c1 * c2 / 16
-        return ends + led + steps + 18 * (c2 * c2 / 16 + c3 * c3 / 64)
 
 
 def _led(channels: int, name: str) -> layers.Conv2D:

@@ -21,6 +21,9 @@ from model.deconvnet import CLASSES, ESTIMATE_SIZE, QUALITY_BINS, REGRESSIONS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+HARSH = 50
+"""The highest quality factor of a harsh compression, from which there is much to gain."""
+
 MARGIN = 16
 """Pixels around a patch that are degraded with it and cut off afterwards; a multiple of the MCU of 4:2:0."""
 
@@ -52,6 +55,7 @@ class Degradation:
 
     Attributes:
         quality: lowest and highest quality factor.
+        harsh_share: how many qualities are drawn from those up to `HARSH`; the others are from the whole range.
         round_share: how many qualities are multiples of 10, as people choose them; the others are uniform.
         double_share: how many are compressed twice, with a shifted grid in between.
         clean_share: how many are not harmed, or only by a quality of at least `CLEAN_QUALITY`.
@@ -62,6 +66,7 @@ class Degradation:
     """
 
     quality: tuple[int, int] = (5, 95)
+    harsh_share: float = 0.0
     round_share: float = 0.5
     double_share: float = 0.2
     clean_share: float = 0.08
@@ -200,8 +205,10 @@ def _patch(pixels: Array, frame: int) -> Array:
 
 def _quality(rng: np.random.Generator, recipe: Degradation) -> int:
     low, high = recipe.quality
+    if rng.random() < recipe.harsh_share:
+        high = max(low, min(high, HARSH))
     if rng.random() < recipe.round_share:
-        return int(np.clip(10 * rng.integers(1, 10), low, high))
+        return int(np.clip(10 * rng.integers(1, max(1, high // 10) + 1), low, high))
     return int(rng.integers(low, high + 1))
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from keras import ops
 
 from model import contract, deconvnet, jpeg
-from model.deconvnet import CLASSES, ESTIMATE_SIZE, REGRESSIONS, DeconvNet, DeconvNetConfig
+from model.deconvnet import CLASSES, ESTIMATE_SIZE, REGRESSIONS, DeconvNet
+from model.size import DeconvNetConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -162,7 +163,12 @@ def _write_saved_model(config: DeconvNetConfig, weights: Sequence[Array], path: 
         network = deconvnet.build(config)
     finally:
         keras.config.set_dtype_policy(policy)
-    network.set_weights(weights)
+    # Two bytes a weight hold all that `rounded` leaves of it.
+    stored = [tf.Variable(tf.cast(values, tf.float16), trainable=False) for values in weights]
+
+    def weighted() -> keras.StatelessScope:
+        values = [tf.cast(variable, tf.float32) for variable in stored]
+        return keras.StatelessScope(list(zip(network.weights, values, strict=True)))
 
     def pixels(dtype: Any) -> Any:
         return tf.TensorSpec((None, None, None, 3), dtype, name="pixels")
@@ -176,23 +182,27 @@ def _write_saved_model(config: DeconvNetConfig, weights: Sequence[Array], path: 
     ]
 
     def restore_uint8(pixels: Any, *rest: Any) -> dict[str, Any]:
-        restored = restore(network, tf.cast(pixels, tf.float32), *rest)
+        with weighted():
+            restored = restore(network, tf.cast(pixels, tf.float32), *rest)
         return {"pixels": tf.cast(tf.round(restored), tf.uint8)}
 
     def restore_deep(pixels: Any, *rest: Any) -> dict[str, Any]:
-        return {"pixels": restore(network, pixels, *rest)}
+        with weighted():
+            return {"pixels": restore(network, pixels, *rest)}
+
+    def estimate(pixels: Any) -> dict[str, Any]:
+        with weighted():
+            return estimate_logits(network, tf.cast(pixels, tf.float32))
 
     with network.computing_in("mixed_bfloat16"):
         short = tf.function(restore_uint8, input_signature=[pixels(tf.uint8), *rest]).get_concrete_function()
     module = tf.Module()
-    module.weights = [variable.value for variable in network.variables]
+    module.weights = stored
     signatures = {
         "restore": tf.function(restore_uint8, input_signature=[pixels(tf.uint8), *rest]).get_concrete_function(),
         "restore_bfloat16": short,
         "restore_deep": tf.function(restore_deep, input_signature=[pixels(tf.float32), *rest]).get_concrete_function(),
-        "estimate": tf.function(
-            lambda pixels: estimate_logits(network, tf.cast(pixels, tf.float32)), input_signature=[pixels(tf.uint8)]
-        ).get_concrete_function(),
+        "estimate": tf.function(estimate, input_signature=[pixels(tf.uint8)]).get_concrete_function(),
     }
     # Without the debug information: it holds the paths of the machine that exported.
     options = tf.saved_model.SaveOptions(save_debug_info=False)

@@ -25,10 +25,11 @@ from keras import ops
 
 from model import deconvnet, device, exporting, jpeg, losses
 from model.dataset import DegradedPatches
-from model.deconvnet import DeconvNet, DeconvNetConfig
+from model.deconvnet import DeconvNet
 from model.degradation import Degrading
 from model.optimizer import new_optimizer
 from model.photos import Photo, fingerprint
+from model.size import DeconvNetConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -9,7 +9,7 @@ noise 1 31.49/34.41/34.35.
 """
 
 from model.capture import Capture
-from model.deconvnet import TOGETHER
+from model.size import TOGETHER
 from model.training import Phase, Recipe
 
 RECIPE = Recipe(

@@ -8,7 +8,7 @@ two cores (AVX-512 with bfloat16), by AdamW. Result on 17 photographs that were 
 """
 
 from model.capture import Capture
-from model.deconvnet import TOGETHER
+from model.size import TOGETHER
 from model.training import Phase, Recipe
 
 RECIPE = Recipe(

@@ -3,7 +3,7 @@
 import dataclasses
 
 from jobs.recipes import jpeg_s
-from model.deconvnet import SIZES
+from model.size import SIZES
 from model.training import Phase
 
 RECIPE = dataclasses.replace(

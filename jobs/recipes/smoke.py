@@ -1,7 +1,7 @@
 """A network that fits into a test: three thousand parameters, sixty steps, some seconds; restores hardly anything."""
 
-from model.deconvnet import DeconvNetConfig
 from model.degradation import Degradation
+from model.size import DeconvNetConfig
 from model.training import Phase, Recipe
 
 RECIPE = Recipe(

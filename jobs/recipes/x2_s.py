@@ -9,7 +9,7 @@ where bicubic has 33.88.
 import dataclasses
 
 from model.capture import Capture
-from model.deconvnet import TOGETHER
+from model.size import TOGETHER
 from model.training import Phase, Recipe
 
 RECIPE = Recipe(

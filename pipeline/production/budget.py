@@ -58,7 +58,9 @@ def expected(config: RestoreConfig, found: Survey, sample: Sequence[ImageRef], w
     megapixels = planning.megapixels_of(
         planning.read_headers(config, sample), images=found.pending, total_bytes=found.pending_bytes
     )
-    return planning.way_by(profile, planning.speed_of(profile), megapixels, found.pending, prices, workers)
+    return planning.way_by(
+        profile, planning.speed_of(profile, config.model), megapixels, found.pending, prices, workers
+    )
 
 
 def check(config: RestoreConfig, way: Way, images: int) -> None:

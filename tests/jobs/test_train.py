@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -289,6 +290,31 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
     assert message in shown.err
     assert shown.err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_smaller_model_grows_into_the_recipe_s_size(data: Path, tmp_path: Path) -> None:
+    from model import deconvnet, exporting
+
+    network = recipes.load("smoke").network
+    small = deconvnet.build(dataclasses.replace(network, channels=(3, 4, 4), blocks=(0, 0, 1, 0, 0)))
+    small.set_weights([np.random.default_rng(0).normal(0, 0.2, w.shape) for w in small.get_weights()])
+    about: dict[str, Any] = {"name": "small", "recipe": {}, "data": {}, "scores": {}, "card": ""}
+    exporting.export(small.config, small.get_weights(), tmp_path / "small", **about)
+
+    flags = ["--init", str(tmp_path / "small"), "--max_minutes", "0"]
+    code = train.main(command(data, tmp_path / "run", *flags))
+
+    assert code == ExitCode.TIME_CAP
+    (model,) = (tmp_path / "run").glob("model-*")
+    grown, agreed = exporting.load_network(model)
+    assert grown.config == network
+    assert agreed.recipe["init"]["name"] == "small"
+    assert agreed.recipe["learning_rate"] == recipes.load("smoke").learning_rate
+    # Stopped before the first step, it restores what it grew from.
+    pixels, zeros = np.random.default_rng(1).uniform(-99, 99, (1, 16, 24, 3)), np.zeros((1, 2, 8, 8))
+    estimate = np.full((1, deconvnet.ESTIMATE_SIZE), 0.5)
+    before, after = (np.asarray(each(pixels, estimate, zeros)) for each in (small, grown))
+    np.testing.assert_allclose(after, before, rtol=0.02, atol=0.01 * np.abs(before).max())
 
 
 def test_a_model_of_another_size_is_no_start(

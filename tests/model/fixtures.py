@@ -25,8 +25,9 @@ def tiny_x2_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _untrained(folder: Path, *, scale: int, task: str) -> Path:
     from model import deconvnet, exporting
+    from model.size import DeconvNetConfig
 
-    config = deconvnet.DeconvNetConfig((8, 8, 8), (0, 1, 1, 1, 1), head=8, scale=scale)
+    config = DeconvNetConfig((8, 8, 8), (0, 1, 1, 1, 1), head=8, scale=scale)
     network = deconvnet.build(config)
     rng = np.random.default_rng(5)
     # Wide kernels everywhere: a halo too small must show.

@@ -13,7 +13,8 @@ from keras import ops
 
 from model import contract, deconvnet, exporting, jpeg
 from model.contract import STRIDE
-from model.deconvnet import CLASSES, ESTIMATE_SIZE, SIZES, DeconvNet, DeconvNetConfig
+from model.deconvnet import CLASSES, ESTIMATE_SIZE, DeconvNet
+from model.size import SIZES, DeconvNetConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

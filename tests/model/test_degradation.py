@@ -11,7 +11,7 @@ import pytest
 
 from model import metrics
 from model.deconvnet import CLASSES, QUALITY_BINS, REGRESSIONS
-from model.degradation import Degradation, Sample, compress, degrade, region_side
+from model.degradation import HARSH, Degradation, Sample, compress, degrade, region_side
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -61,6 +61,24 @@ def test_the_same_state_gives_the_same_sample(region: Array) -> None:
     for a, b in zip(one, two, strict=True):
         for field in dataclasses.fields(Sample):
             np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name))
+
+
+def test_harsh_compressions_are_drawn_as_often_as_asked(region: Array) -> None:
+    harsh = {}
+    for share in (0.0, 0.5, 1.0):
+        samples = drawn(region, dataclasses.replace(ALWAYS_JPEG, harsh_share=share), 200)
+        harsh[share] = np.mean([round(100 * measure(sample, "quality")) <= HARSH for sample in samples])
+
+    # Of 10, 20 .. 90 five ninths are harsh by chance.
+    assert harsh[1.0] == 1
+    assert harsh[0.0] == pytest.approx(5 / 9, abs=0.1)
+    assert harsh[0.5] == pytest.approx(7 / 9, abs=0.1)
+
+
+def test_a_range_of_qualities_holds_whatever_is_harsh(region: Array) -> None:
+    for low, high in ((3, 7), (60, 80)):
+        recipe = dataclasses.replace(ALWAYS_JPEG, quality=(low, high), harsh_share=0.5)
+        assert all(low <= round(100 * measure(s, "quality")) <= high for s in drawn(region, recipe, 20))
 
 
 def test_every_label_comes_up_and_says_what_was_done(region: Array) -> None:

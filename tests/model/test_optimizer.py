@@ -12,6 +12,7 @@ import pytest
 from jobs import recipes
 from model import deconvnet
 from model.optimizer import new_optimizer
+from model.size import SIZES
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -52,7 +53,7 @@ def test_all_else_is_moved_by_the_sign_at_first_as_adamw_does(shape: tuple[int, 
 
 
 def test_most_weights_of_a_network_are_kernels_of_convolutions() -> None:
-    network = deconvnet.build(deconvnet.SIZES["S"])
+    network = deconvnet.build(SIZES["S"])
     optimizer = new_optimizer(RECIPE)
     optimizer.build(network.trainable_variables)
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from model import deconvnet
-from model.deconvnet import DeconvNetConfig
 from model.degradation import compress
 from model.photos import Photo
 from model.preview import preview
+from model.size import DeconvNetConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -14,9 +14,9 @@ from PIL import Image
 from model import contract, photos
 from model import restorer as restorer_module
 from model.contract import ModelError
-from model.deconvnet import DeconvNetConfig
 from model.degradation import compress
 from model.restorer import Estimate, RestorationError, Restorer, Task
+from model.size import DeconvNetConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

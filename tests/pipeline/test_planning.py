@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
+from model import contract
+from model.size import SIZES, DeconvNetConfig
 from pipeline.deadline import MAX_COST
 from pipeline.elements import ImageRef
 from pipeline.options import RestoreConfig
@@ -113,10 +115,20 @@ def test_hours_and_money_follow_from_pixels_speed_workers_and_prices(prices: Pri
 def test_a_figure_that_nobody_measured_has_the_wider_range() -> None:
     widths = {}
     for name in ("cpu", "l4"):
-        figure = planning.speed_of(profile_of(name)).seconds_per_megapixel
+        figure = planning.speed_of(profile_of(name), None).seconds_per_megapixel
         widths[name] = figure.high / figure.low
 
     assert widths["l4"] > 2 * widths["cpu"]
+
+
+def test_a_larger_model_takes_longer_by_the_multiplications_that_it_needs(tiny_model: Path) -> None:
+    built_in, tiny = (
+        planning.speed_of(profile_of("cpu"), model).seconds_per_megapixel.expected for model in (None, str(tiny_model))
+    )
+
+    macs = DeconvNetConfig.from_json(contract.read(tiny_model).network).macs_per_pixel
+    assert built_in == pytest.approx((1.02 + 0.12) / 4)
+    assert tiny == pytest.approx((1.02 * macs / SIZES["S"].macs_per_pixel + 0.12) / 4)
 
 
 def test_a_cap_of_money_is_held_against_the_expected_cost(prices: Prices) -> None:
