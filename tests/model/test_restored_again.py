@@ -1,4 +1,4 @@
-"""What the built-in model restored is clean to it when it comes again: an archive may pass through twice."""
+"""What a model for JPEG restored is clean to it when it comes again: an archive may pass through twice."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ GOOD = 90
 """From this quality on, `relume restore` leaves an image alone."""
 
 
-@pytest.fixture(scope="module")
-def restorer() -> Restorer:
-    return Restorer.load(contract.built_in())
+@pytest.fixture(scope="module", params=["jpeg-s", "jpeg-m"])
+def restorer(request: pytest.FixtureRequest) -> Restorer:
+    return Restorer.load(contract.shipped()[request.param])
 
 
 @pytest.mark.parametrize("quality", [10, 40])

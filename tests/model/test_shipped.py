@@ -1,0 +1,44 @@
+"""The models that ship with the package: whole, small, and the larger one worth its cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model import contract, metrics, photos
+from model.degradation import compress
+from model.restorer import Restorer, Task
+
+SAMPLE = Path(__file__).parents[2] / "samples" / "pristine"
+
+MOST_MEGABYTES = {"jpeg-m": 10.0}
+"""Of a model folder; 4 where it does not stand here."""
+
+
+@pytest.mark.parametrize("name", contract.shipped())
+def test_a_shipped_model_is_whole_and_small(name: str) -> None:
+    folder = contract.shipped()[name]
+
+    agreed = contract.read(folder)
+
+    assert agreed.name == name
+    assert {"weights.npz", "card.md", "before-after.webp"} <= set(agreed.files)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert size <= 1e6 * MOST_MEGABYTES.get(name, 4.0)
+
+
+def test_the_larger_model_restores_better() -> None:
+    pristine = [photos.as_rgb(photos.read(path)) for path in photos.find(SAMPLE) if path.suffix == ".webp"][:3]
+    harmed = [compress(pixels, 15) for pixels in pristine]
+    gains = {}
+    for name in ("jpeg-s", "jpeg-m"):
+        restored = Restorer.load(contract.shipped()[name]).restore([Task(*each) for each in harmed])
+        scores = [
+            metrics.psnr(after, before) - metrics.psnr(pixels, before)
+            for after, before, (pixels, _) in zip(restored, pristine, harmed, strict=True)
+        ]
+        gains[name] = float(np.mean(scores))
+
+    assert 0.5 < gains["jpeg-s"] < gains["jpeg-m"]
