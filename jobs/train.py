@@ -48,7 +48,7 @@ exit codes: 0 done, 2 wrong usage, 7 stopped by an error,
   10 --max_minutes are over, 11 another process trains in --output"""
 
 INIT_RATE = 0.1
-"""Factor on the recipe's learning rate for a run that starts from a trained model: a full rate would first undo it."""
+"""Factor on the recipe's learning rate for a run from a trained model of its size: a full rate would first undo it."""
 
 _PREVIEW_SECONDS = 300.0
 
@@ -172,22 +172,28 @@ def _choose_backend() -> None:
         quiet.tensorflow()
 
 
-def _recipe(config: TrainConfig) -> tuple[Recipe, list[Any] | None]:
-    """The recipe with what the flags change of it, and the weights to start from."""
-    from model import contract, exporting
+def _recipe(config: TrainConfig) -> tuple[Recipe, DeconvNet | None]:
+    """The recipe with what the flags change of it, and the network to start from."""
+    from model import contract, exporting, growing
     from pipeline import models
 
     recipe = recipes.load(config.recipe)
-    init = None
+    init: DeconvNet | None = None
     rate = config.learning_rate or recipe.learning_rate
     if config.init is not None:
         try:
-            network, _ = exporting.load_network(models.folder_of(config.init))
+            init, _ = exporting.load_network(models.folder_of(config.init))
         except contract.ModelError as error:
             raise UsageError(f"--init: {error}") from error
-        init = _weights_for(recipe, network, config)
+        grows = init.config != recipe.network
+        if grows and (recipe.head_only or not growing.fits(init.config, recipe.network)):
+            smaller = "" if recipe.head_only else " or a smaller one with the same kind of head and chroma,"
+            raise UsageError(
+                f"--init {config.init} must have the network of recipe {config.recipe}, {recipe.network.to_json()},"
+                f"{smaller} got {init.config.to_json()}"
+            )
         # A head that is trained alone, and channels that are new, have all to learn.
-        fresh = recipe.head_only or network.config != recipe.network
+        fresh = recipe.head_only or grows
         rate = config.learning_rate or (1 if fresh else INIT_RATE) * recipe.learning_rate
     elif recipe.head_only:
         raise UsageError(f"--recipe {config.recipe} trains the head of a trained model: name one by --init")
@@ -201,21 +207,6 @@ def _recipe(config: TrainConfig) -> tuple[Recipe, list[Any] | None]:
         seed=recipe.seed if config.seed is None else config.seed,
     )
     return changed, init
-
-
-def _weights_for(recipe: Recipe, network: DeconvNet, config: TrainConfig) -> list[Any]:
-    """Weights for the recipe's network, as good as those of a network of the same or a smaller size."""
-    from model import growing
-
-    if network.config == recipe.network:
-        return network.get_weights()
-    if recipe.head_only or not growing.fits(network.config, recipe.network):
-        size = "" if recipe.head_only else " or a smaller one"
-        raise UsageError(
-            f"--init {config.init} must have the network of recipe {config.recipe}, {recipe.network.to_json()},{size} "
-            f"got {network.config.to_json()}"
-        )
-    return growing.grow(network, recipe.network, seed=recipe.seed if config.seed is None else config.seed)
 
 
 def _reporter(run: Run, shown: Sequence[Photo]) -> Callable[[Progress], None]:
@@ -275,7 +266,7 @@ def _export(run: Run, photos: Sequence[Photo], target: Path, config: TrainConfig
     name, init = recipe.name.replace("_", "-"), {}
     if start_from is not None:
         before = contract.read(start_from)
-        init = {"init": before.identity}
+        init = {"init" if run.network.config.to_json() == before.network else "grown_from": before.identity}
         name = before.name if recipe.head_only else name
     about: dict[str, Any] = {
         "name": name,

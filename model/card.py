@@ -97,7 +97,7 @@ def measure(restorer: Any, source: str, *, start: Any = None) -> Measured:
     Args:
         restorer: a `model.restorer.Restorer`.
         source: of the pictures, as for `evaluation.read_pictures`.
-        start: restorer of the model that it was tuned from, to be measured beside it; or None.
+        start: restorer of the model that it was tuned or grown from, to be measured beside it; or None.
 
     Raises:
         PhotoError: if there are none, or one cannot be read.
@@ -137,7 +137,10 @@ def show(restorer: Any, source: str, *, start: Any = None) -> dict[str, bytes]:
 
 def _models(restorer: Any, start: Any) -> list[Method]:
     models: list[Method] = [evaluation.Model(restorer.contract.name, restorer)]
-    return models if start is None else [evaluation.Model("before tuning", start), *models]
+    if start is None:
+        return models
+    tuned = start.contract.network == restorer.contract.network
+    return [evaluation.Model("before tuning" if tuned else start.contract.name, start), *models]
 
 
 def text(
@@ -156,7 +159,8 @@ def text(
 
     Args:
         name: of the model.
-        task, recipe, data: as in the contract; a recipe with `init` is that of a model that was tuned from another.
+        task, recipe, data: as in the contract; a recipe with `init` or
+            `grown_from` is that of a model that was tuned from another, or grown from a smaller one.
         steps: taken, and of the whole recipe.
         measured: on pictures that were not trained on, or None.
         parameters: of the network.
@@ -177,6 +181,8 @@ def text(
             f"Tuned from the model {start}: it does best on pictures like those that it was tuned on, and may do worse "
             "than that one on others."
         )
+    if "grown_from" in recipe:
+        parts.append(f"Grown from the smaller model `{recipe['grown_from']['name']}`, and trained on.")
     if shown:
         parts += [
             f"![Photographs as they were harmed, restored, and as they were]({pictures.NAME})",

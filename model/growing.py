@@ -32,16 +32,15 @@ def fits(small: DeconvNetConfig, large: DeconvNetConfig) -> bool:
     return alike(small) == alike(large) and all(before <= after for before, after in pairs)
 
 
-def grow(small: DeconvNet, config: DeconvNetConfig, *, seed: int) -> list[Array]:
+def grow(small: DeconvNet, config: DeconvNetConfig) -> list[Array]:
     """The weights of a larger network that restores as a smaller one does.
 
     Args:
         small: with its weights.
         config: of the larger network; `fits` says which can be.
-        seed: of what is new.
 
     Returns:
-        float32 weights in the order of the larger network's variables.
+        float32 weights in the order of the larger network's variables. What is new of them follows Keras's seed.
 
     Raises:
         ValueError: if the smaller network does not fit into the larger one.
@@ -49,7 +48,6 @@ def grow(small: DeconvNet, config: DeconvNetConfig, *, seed: int) -> list[Array]
     if not fits(small.config, config):
         raise ValueError(f"config must be a larger network than {small.config}, got {config}")
     known = {_name(variable): np.asarray(keras.ops.convert_to_numpy(variable)) for variable in small.weights}
-    keras.utils.set_random_seed(seed)
     large = deconvnet.build(config)
     return [_grown(_name(v), np.array(keras.ops.convert_to_numpy(v)), known.get(_name(v))) for v in large.weights]
 

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from model import deconvnet, device, exporting, jpeg, losses
+from model import deconvnet, device, exporting, growing, jpeg, losses
 from model.dataset import DegradedPatches
 from model.deconvnet import DeconvNet
 from model.degradation import Degrading
@@ -326,7 +326,7 @@ class Run:
         recipe: what is done.
         photos: the pristine pictures.
         folder: where the checkpoint lies; made if missing. One process at a time trains in it.
-        init: weights to start from, in the order of the network's variables; drawn from the seed where None.
+        init: a network to start from; one of a smaller size grows. First weights are drawn from the seed where None.
         checkpoint_seconds: so much work a kill may cost; it changes no result.
     """
 
@@ -336,21 +336,25 @@ class Run:
         photos: Sequence[Photo],
         folder: Path,
         *,
-        init: Sequence[Array] | None = None,
+        init: DeconvNet | None = None,
         checkpoint_seconds: float = 60.0,
     ) -> None:
         self.recipe, self.folder = recipe, folder
         self._photos, self.checkpoint_seconds = photos, checkpoint_seconds
         keras.utils.set_random_seed(recipe.seed)
         self.network = deconvnet.build(recipe.network)
+        start = ""
         if init is not None:
-            self.network.set_weights(init)
+            weights = init.get_weights()
+            # What it grows into is drawn, and another backend draws otherwise: the checkpoint names what it grew from.
+            start = hashlib.sha256(b"".join(w.tobytes() for w in weights)).hexdigest()
+            same = init.config == recipe.network
+            self.network.set_weights(weights if same else growing.grow(init, recipe.network))
         if recipe.head_only:
             self.network.train_head_only()
         self.optimizer = new_optimizer(recipe)
         self.optimizer.build(self.network.trainable_variables)
         self.pictures = fingerprint(photos)
-        start = "" if init is None else hashlib.sha256(b"".join(w.tobytes() for w in init)).hexdigest()
         self._identity = {
             "recipe": recipe.digest,
             "optimizer": self.optimizer.name,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from model.size import DeconvNetConfig
+from model.size import SIZES, DeconvNetConfig
 from pipeline import models, survey
 from pipeline.codec import KeepAsIs
 from pipeline.elements import ImageRef
@@ -219,8 +219,9 @@ def speed_of(profile: Profile, model: str | None) -> Speed:
         model: as `models.contract_of` takes it; the built-in one where None.
     """
     agreed = models.contract_of(model or models.BUILT_IN)
-    low, high = _MEASURED_ELSEWHERE if profile.measured else _ASSUMED
-    figure = profile.seconds_per_megapixel(DeconvNetConfig.from_json(agreed.network).macs_per_pixel)
+    config = DeconvNetConfig.from_json(agreed.network)
+    low, high = _MEASURED_ELSEWHERE if profile.measured and config == SIZES["S"] else _ASSUMED
+    figure = profile.seconds_per_megapixel(config.macs_per_pixel)
     return Speed(Range(low * figure, figure, high * figure), f"profile {profile.name}, {profile.basis}")
 
 
@@ -313,7 +314,10 @@ def _assumptions(
     yield "every image that can be restored is: those that look good already take less"
     yield from (f"speed, {way.name}: {way.speed.basis}" for way in ways)
     if own_model is not None and any("profile " in way.speed.basis for way in ways):
-        yield f"a profile's figure is the built-in model's, times the multiplications a pixel of {own_model}"
+        yield (
+            f"{own_model}: the model's part of a profile's figure is the built-in model's, by the multiplications that "
+            "each needs a pixel; a larger picture costs more to write"
+        )
     if any(way.cost is not None for way in ways):
         yield "workers: one start of 2 to 8 minutes each, with a GPU 4 to 15; all of them work to the end"
         yield "requests: 0.05 to 0.4 seconds an image in which a process waits for storage"

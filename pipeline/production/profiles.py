@@ -60,8 +60,8 @@ class Profile:
             `no_use_multiple_sdk_containers`.
         threads: of one SDK process (`number_of_worker_harness_threads`): so many images are in its hands at once.
         batch_megapixels: pixels that the model gets at once, in millions; all processes share the GPU's memory.
-        model_seconds: a megapixel of one worker for the built-in model.
-        other_seconds: a megapixel for all else, from read to receipt.
+        model_seconds: of one worker a megapixel, for the built-in model.
+        other_seconds: of one worker a megapixel, for all else from read to receipt.
         measured: that these figures come from a run; else they are assumptions.
         basis: where they come from, one sentence.
     """

@@ -76,7 +76,7 @@ def test_a_plan_measures_this_machine_counts_what_is_done_and_writes_nothing(
     text = capsys.readouterr().out
     assert "images   4 images: 1 to do, 3 done before, 0 with names that cannot be used" in text.splitlines()
     assert "not measured" in text
-    assert f"times the multiplications a pixel of {tiny_model}" in text
+    assert f"{tiny_model}: the model's part of a profile's figure" in text
 
 
 def test_a_plan_of_a_bucket_takes_a_profiles_figure_and_writes_no_object(

@@ -308,7 +308,7 @@ def test_a_smaller_model_grows_into_the_recipe_s_size(data: Path, tmp_path: Path
     (model,) = (tmp_path / "run").glob("model-*")
     grown, agreed = exporting.load_network(model)
     assert grown.config == network
-    assert agreed.recipe["init"]["name"] == "small"
+    assert agreed.recipe["grown_from"]["name"] == "small"
     assert agreed.recipe["learning_rate"] == recipes.load("smoke").learning_rate
     # Stopped before the first step, it restores what it grew from.
     pixels, zeros = np.random.default_rng(1).uniform(-99, 99, (1, 16, 24, 3)), np.zeros((1, 2, 8, 8))

@@ -15,7 +15,7 @@ import pytest
 from keras import ops
 
 from jobs import recipes
-from model import deconvnet, jpeg, training
+from model import deconvnet, growing, jpeg, training
 from model.capture import Capture
 from model.dataset import DegradedPatches
 from model.deconvnet import DeconvNet
@@ -112,10 +112,26 @@ def test_a_checkpoint_of_another_run_is_refused(
     folder = shutil.copytree(whole[0], tmp_path / "copy")
     recipe = dataclasses.replace(RECIPE, learning_rate=1e-4) if what == "recipe" else RECIPE
     other = photos[:1] if what == "pictures" else photos
-    init = deconvnet.build(RECIPE.network).get_weights() if what == "init" else None
+    init = deconvnet.build(RECIPE.network) if what == "init" else None
 
     with pytest.raises(training.OtherRunError, match=rf"another run \({what} differ\): use another folder"):
         Run(recipe, other, folder, init=init).train(nothing)
+
+
+def test_a_grown_run_goes_on_where_another_backend_would_draw_other_weights(
+    photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = deconvnet.build(dataclasses.replace(RECIPE.network, channels=(1, 1, 1)))
+    run = Run(RECIPE, photos, tmp_path, init=small)
+    run.train(nothing)
+    grow = growing.grow
+    monkeypatch.setattr(growing, "grow", lambda *given: [2 * weights for weights in grow(*given)])
+
+    again = Run(RECIPE, photos, tmp_path, init=small)
+    again.train(nothing)
+
+    for a, b in zip(run.averaged_weights(), again.averaged_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_two_processes_do_not_train_in_one_folder(photos: list[Photo], tmp_path: Path) -> None:
@@ -127,8 +143,8 @@ def test_two_processes_do_not_train_in_one_folder(photos: list[Photo], tmp_path:
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_spares_the_checkpoint(photos: list[Photo], tmp_path: Path) -> None:
-    init = deconvnet.build(RECIPE.network).get_weights()
-    init[0][0, 0, 0, 0] = np.nan
+    init = deconvnet.build(RECIPE.network)
+    init.stem.bias.assign(np.full(init.stem.bias.shape, np.nan))
 
     with pytest.raises(training.TrainingError, match=r"the loss is nan between steps 0 and 4.*learning rate below"):
         Run(RECIPE, photos, tmp_path, init=init).train(nothing)
@@ -235,9 +251,10 @@ def test_the_head_alone_is_trained_where_asked(photos: list[Photo], tmp_path: Pa
     network = dataclasses.replace(RECIPE.network, chroma=(2, 2, 2), head_convs=1)
     phases = (Phase(1.0, 16, 4, squared=True),)
     recipe = dataclasses.replace(RECIPE, network=network, phases=phases, steps=3, head_only=True)
-    start = [np.asarray(weights) for weights in deconvnet.build(network).get_weights()]
+    init = deconvnet.build(network)
+    start = init.get_weights()
 
-    run = Run(recipe, photos, tmp_path, init=start)
+    run = Run(recipe, photos, tmp_path, init=init)
     run.train(nothing)
 
     names = [variable.path.split("/")[1] for variable in run.network.weights]
@@ -245,7 +262,7 @@ def test_the_head_alone_is_trained_where_asked(photos: list[Photo], tmp_path: Pa
         name for name, a, b in zip(names, start, run.averaged_weights(), strict=True) if not np.array_equal(a, b)
     }
     assert changed == {"head_features", "squeeze", "hidden", "classes", "regressions"}
-    again = Run(recipe, photos, tmp_path, init=start)
+    again = Run(recipe, photos, tmp_path, init=init)
     again.train(nothing)
     for a, b in zip(run.averaged_weights(), again.averaged_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -121,7 +121,7 @@ def test_a_figure_that_nobody_measured_has_the_wider_range() -> None:
     assert widths["l4"] > 2 * widths["cpu"]
 
 
-def test_a_larger_model_takes_longer_by_the_multiplications_that_it_needs(tiny_model: Path) -> None:
+def test_another_model_takes_as_long_as_the_multiplications_that_it_needs(tiny_model: Path) -> None:
     built_in, tiny = (
         planning.speed_of(profile_of("cpu"), model).seconds_per_megapixel.expected for model in (None, str(tiny_model))
     )
