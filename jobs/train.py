@@ -63,7 +63,9 @@ class TrainConfig:
         UsageError: from the constructor, where a value is not allowed.
     """
 
-    recipe: str = option("What is trained, and how.", group="What", choices=recipes.NAMES)
+    recipe: str = option(
+        f"What is trained, and how: {', '.join(recipes.NAMES)}.", group="What", choices=recipes.NAMES, metavar="NAME"
+    )
     data: str = option(
         "Pristine photographs: a folder, a folder prepared by TFDS, or tfds:NAME[#FEATURE][:SPLIT] for any TFDS data "
         "set of images. They are held in memory, 3 bytes a pixel.",
@@ -259,6 +261,7 @@ def _export(run: Run, photos: Sequence[Photo], target: Path, config: TrainConfig
     """Writes the model folder, with a card, scores and pictures that were made by the exported program itself."""
     from model import card, contract, exporting
     from model.restorer import Restorer
+    from model.size import DeconvNetConfig
     from pipeline import models
 
     recipe = run.recipe
@@ -266,7 +269,8 @@ def _export(run: Run, photos: Sequence[Photo], target: Path, config: TrainConfig
     name, init = recipe.name.replace("_", "-"), {}
     if start_from is not None:
         before = contract.read(start_from)
-        init = {"init" if run.network.config.to_json() == before.network else "grown_from": before.identity}
+        tuned = DeconvNetConfig.from_json(before.network) == recipe.network
+        init = {"init" if tuned else "grown_from": before.identity}
         name = before.name if recipe.head_only else name
     about: dict[str, Any] = {
         "name": name,

@@ -27,6 +27,9 @@ _METADATA = "option"
 _WORDS_FOR_TRUE = ("true", "yes", "1")
 _WORDS_FOR_FALSE = ("false", "no", "0")
 
+_WIDEST_CHOICES = 60
+"""Characters of an option's choices that stand beside it in the help."""
+
 
 class UsageError(ValueError):
     """A flag or its value is wrong; the text is one line: the flag, the value, and what would be right."""
@@ -331,7 +334,10 @@ def _how_to_add(one: Option) -> dict[str, Any]:
     how: dict[str, Any] = {"dest": one.name, "default": None, "help": text.replace("%", "%%")}
     if one.kind is bool:
         return {**how, "action": "store_const", "const": "true"}
-    return {**how, "metavar": "|".join(one.choices) or one.metavar, **({"action": "append"} if one.repeatable else {})}
+    choices = "|".join(one.choices)
+    # A longer line is wider than a terminal; the option's text names them then.
+    shown = choices if 0 < len(choices) <= _WIDEST_CHOICES else one.metavar
+    return {**how, "metavar": shown, **({"action": "append"} if one.repeatable else {})}
 
 
 def parse_flags(config: type[Config], parser: FlagParser, arguments: Sequence[str]) -> Config:

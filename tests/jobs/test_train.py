@@ -344,7 +344,8 @@ def test_help_comes_without_keras() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
-    assert f"--recipe {'|'.join(recipes.NAMES)}" in done.stdout
+    assert "--recipe NAME" in done.stdout
+    assert all(name in done.stdout for name in recipes.NAMES)
 
 
 @pytest.mark.parametrize("name", recipes.NAMES)
