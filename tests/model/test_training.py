@@ -274,7 +274,7 @@ def test_the_head_alone_sees_a_quarter_of_the_patches_restored(
     network = deconvnet.build(RECIPE.network)
     network.tail.bias.assign([3.0 / 128, 0, 0])  # of luma
     # Bins so wide that nothing is clipped to them.
-    harsh = dataclasses.replace(RECIPE.degradation, quality=(10, 10))
+    harsh = Degradation(quality=(10, 10), clean_share=0.0, other_share=0.0)
     patches = DegradedPatches(photos, harsh, patch=16, batch=4, seed=1)[0]
     task = training.RestorationTask(network, Phase(1.0, 16, 4, squared=True), head_only=True)
     seen: list[Array] = []
