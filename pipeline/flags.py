@@ -24,11 +24,9 @@ SEPARATOR = "\n"
 """Stands between the values of a repeatable option that are given in one text."""
 
 _METADATA = "option"
+_METAVARS = {int: "N", float: "N"}
 _WORDS_FOR_TRUE = ("true", "yes", "1")
 _WORDS_FOR_FALSE = ("false", "no", "0")
-
-_WIDEST_CHOICES = 60
-"""Characters of an option's choices that stand beside it in the help."""
 
 
 class UsageError(ValueError):
@@ -70,7 +68,7 @@ def option(
         default: value where the flag is not given; without one (and without a factory) the flag is required.
         default_factory: makes the default anew for each config.
         default_text: how the help names the default where its value says little.
-        metavar: what stands for the value in the help.
+        metavar: what stands for the value in the help; its choices where empty.
         choices: all values allowed, of a `str`.
         low, high: bounds of a number, both included.
     """
@@ -225,7 +223,7 @@ def _option_of(field: dataclasses.Field[Any], hint: Any) -> Option:
         default=default,
         text=about.text,
         group=about.group,
-        metavar="" if kind is bool else about.metavar or ("N" if kind in (int, float) else "TEXT"),
+        metavar="" if kind is bool else about.metavar or "|".join(about.choices) or _METAVARS.get(kind, "TEXT"),
         choices=about.choices,
         low=about.low,
         high=about.high,
@@ -334,10 +332,7 @@ def _how_to_add(one: Option) -> dict[str, Any]:
     how: dict[str, Any] = {"dest": one.name, "default": None, "help": text.replace("%", "%%")}
     if one.kind is bool:
         return {**how, "action": "store_const", "const": "true"}
-    choices = "|".join(one.choices)
-    # A longer line is wider than a terminal; the option's text names them then.
-    shown = choices if 0 < len(choices) <= _WIDEST_CHOICES else one.metavar
-    return {**how, "metavar": shown, **({"action": "append"} if one.repeatable else {})}
+    return {**how, "metavar": one.metavar, **({"action": "append"} if one.repeatable else {})}
 
 
 def parse_flags(config: type[Config], parser: FlagParser, arguments: Sequence[str]) -> Config:
