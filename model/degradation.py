@@ -63,6 +63,8 @@ class Degradation:
             head learns to name it and the decoder to leave it alone.
         grey_share: how many are grey; half of them use luma 16..235 (ITU-R BT.601), half 0..255.
         foreign_table_share: how many are encoded with tables that are not libjpeg's.
+        stored_share: how many were JPEGs of 75 to 98 on the same grid before, as cameras and the web store pictures,
+            if that is better by 10. That one is the target: what it had lost is not to be guessed at.
     """
 
     quality: tuple[int, int] = (5, 95)
@@ -73,6 +75,7 @@ class Degradation:
     other_share: float = 0.06
     grey_share: float = 0.5
     foreign_table_share: float = 0.1
+    stored_share: float = 0.0
 
     task: ClassVar[str] = "jpeg"
     scale: ClassVar[int] = 1
@@ -156,7 +159,6 @@ def degrade(region: Array, rng: np.random.Generator, recipe: Degradation, *, gra
     label, measures = "", np.array([1.0, 0.0, 0.0], np.float32)
     if rng.random() < recipe.other_share:
         pixels, label, measures = _other_harm(pixels, rng)
-    pristine = pixels
     if rng.random() < recipe.clean_share:
         quality = int(rng.integers(CLEAN_QUALITY, 100)) if rng.random() < 0.5 else None
         label = label or "clean"
@@ -165,6 +167,14 @@ def degrade(region: Array, rng: np.random.Generator, recipe: Degradation, *, gra
         if quality >= CLEAN_QUALITY:
             label = label or "clean"
     subsampling = 2 if rng.random() < 0.7 else 0
+    inner = np.s_[_SHIFT:-_SHIFT, _SHIFT:-_SHIFT]
+    # Nothing is drawn where no recipe asks for it: those that do not keep their samples.
+    if recipe.stored_share and quality is not None and rng.random() < recipe.stored_share:
+        stored = int(rng.integers(75, 99))
+        if stored >= quality + 10:
+            pixels = pixels.copy()
+            pixels[inner], _ = compress(pixels[inner], stored, subsampling=subsampling)
+    pristine = pixels
     worst = 100 if quality is None else quality
     dy, dx = (int(v) for v in rng.integers(0, _SHIFT, 2))
     if quality is not None and rng.random() < recipe.double_share:
@@ -175,7 +185,6 @@ def degrade(region: Array, rng: np.random.Generator, recipe: Degradation, *, gra
         if first < quality:
             worst, label = first, label if label in ("noise", "blur", "low_resolution") else "double_jpeg"
     tables = np.zeros((2, 8, 8), np.float32)
-    inner = np.s_[_SHIFT:-_SHIFT, _SHIFT:-_SHIFT]
     degraded = np.ascontiguousarray(pixels[inner])
     if quality is not None:
         foreign = _foreign_tables(quality, rng) if rng.random() < recipe.foreign_table_share else None

@@ -19,7 +19,7 @@ from model.training import Phase, Recipe
 RECIPE = Recipe(
     name="jpeg_s",
     network=SIZES["S"],
-    degradation=Degradation(harsh_share=0.7, double_share=0.15, clean_share=0.05, other_share=0.04),
+    degradation=Degradation(harsh_share=0.7, double_share=0.15, clean_share=0.05, other_share=0.04, stored_share=0.3),
     # Charbonnier first: squared errors of a network that knows nothing yet follow a few bad patches. The rest minimises
     # what PSNR measures, on larger patches, which have fewer pixels that see a border.
     phases=(

@@ -13,7 +13,7 @@ RECIPE = Recipe(
     name="jpeg_s_head",
     network=jpeg_s.RECIPE.network,
     # Unlike restoring, telling is as hard at a high quality, and hardest after two compressions.
-    degradation=Degradation(double_share=0.3),
+    degradation=Degradation(double_share=0.3, stored_share=0.3),
     phases=(Phase(1.0, 256, 4, squared=True),),
     steps=4_000,
     learning_rate=2e-3,

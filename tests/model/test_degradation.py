@@ -55,6 +55,24 @@ def test_a_patch_is_cut_from_the_middle_of_a_larger_jpeg_on_its_grid(region: Arr
     assert metrics.blockiness(sample.degraded) > 1.05 * metrics.blockiness(sample.degraded, origin=(4, 4))
 
 
+def test_what_was_a_better_jpeg_before_is_to_become_that_one_again(region: Array) -> None:
+    recipe = dataclasses.replace(ALWAYS_JPEG, stored_share=0.5, quality=(75, 75))
+    middle = np.ascontiguousarray(region[8:-8, 8:-8])
+    before = [(q, compress(middle, q, subsampling=s)[0][16:-16, 16:-16]) for q in range(75, 99) for s in (0, 2)]
+    frame = (region_side(PATCH) - PATCH) // 2
+    photograph = region[frame:-frame, frame:-frame]
+
+    samples = drawn(region, recipe, 60)
+
+    stored = [sample.pristine for sample in samples if (sample.pristine != photograph).any()]
+    qualities = [[quality for quality, pixels in before if (target == pixels).all()] for target in stored]
+    assert all(qualities), "a target is neither the photograph nor a JPEG on the patch's grid"
+    assert min(min(found) for found in qualities) >= 85
+    # Half of them, of whose 24 qualities 14 are better by 10.
+    assert len(stored) / 60 == pytest.approx(14 / 48, abs=0.15)
+    assert all(measure(sample, "quality") == pytest.approx(0.75) for sample in samples)
+
+
 def test_the_same_state_gives_the_same_sample(region: Array) -> None:
     one, two = (drawn(region, Degradation(), 20) for _ in range(2))
 
