@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.command_line import ExitCode, UsageError, run_job
 from model.device import AUTO, PRECISIONS
-from pipeline import flags
+from pipeline import flags, models
 from pipeline.flags import FlagParser, check, nearest, option, parse_flags
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ baselines:
 examples:
   relume evaluate --images photos --quality 10,20,30,40
   relume evaluate --images photos --model old --model new --task jpeg,clean
-  relume evaluate --images photos --model deblur --task deblur --baseline wiener
+  relume evaluate --images photos --model deblur-s --task deblur \\
+      --baseline wiener
 
 exit codes: 0 done, 2 wrong usage or an image that cannot be read"""
 
@@ -70,7 +71,7 @@ class EvaluateConfig:
         metavar="DIR",
     )
     model: tuple[str, ...] = option(
-        "A model folder, here or as gs://BUCKET/PREFIX; may be repeated. `none` measures no model.",
+        f"{models.WHERE} May be repeated. `none` measures no model.",
         group="What",
         default=(),
         default_text="the built-in model",
@@ -156,7 +157,7 @@ def _conditions(config: EvaluateConfig) -> list[Condition]:
             levels = [evaluation.TASKS[name].level(one) for one in text.split(",")] if text else []
         except ValueError as error:
             raise UsageError(f"--{_LEVEL_FLAGS[name]}: {error}") from error
-        wanted += evaluation.conditions(name, levels)
+        wanted += evaluation.conditions(name, list(dict.fromkeys(levels)))
     return wanted
 
 
@@ -164,30 +165,31 @@ def _methods(config: EvaluateConfig, wanted: Sequence[Condition]) -> dict[str, l
     """What is measured, by task: the harmed picture first, then other baselines, then the models that fit."""
     from model import contract, evaluation
     from model.restorer import Restorer
-    from pipeline import models
 
     tasks = {condition.task.name: condition.task for condition in wanted}
     known = {name for task in tasks.values() for name in task.baselines}
     for name in config.baseline:
         if name not in known:
             raise UsageError(f"--baseline must be one of {', '.join(sorted(known))} for {config.task}, got {name}")
-    measured: list[tuple[evaluation.Model, int]] = []
+    restorers: dict[str, Restorer] = {}
     for folder in [] if config.model == ("none",) else config.model or (models.BUILT_IN,):
         try:
-            restorer = Restorer.load(models.folder_of(folder), precision=config.precision)
+            restorers[folder] = Restorer.load(models.folder_of(folder), precision=config.precision)
         except contract.ModelError as error:
             raise UsageError(f"--model: {error}") from error
-        label = restorer.contract.name
-        if label in {model.name for model, _ in measured}:
-            label = folder
-        measured.append((evaluation.Model(label, restorer), restorer.contract.scale))
+    # A tuned model has the name of the one it was tuned from: then all are called what was typed.
+    distinct = len({restorer.contract.name for restorer in restorers.values()}) == len(restorers)
+    measured = [
+        evaluation.Model(restorer.contract.name if distinct else folder, restorer)
+        for folder, restorer in restorers.items()
+    ]
     methods: dict[str, list[Method]] = {}
     for task in tasks.values():
         first, *others = task.baselines
         methods[task.name] = [
             evaluation.Baseline(name) for name in (first, *others) if name in (first, *config.baseline)
         ]
-        fitting = [model for model, scale in measured if scale == task.scale]
+        fitting = [model for model in measured if model.restorer.contract.scale == task.scale]
         if measured and not fitting:
             raise UsageError(f"--task {task.name} needs a model that gives {task.scale} times the size, got none")
         methods[task.name] += fitting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ _EPILOG = """example:
   relume prepare --input gs://my-photos/pristine --output datasets --workers 8
   relume train --recipe jpeg_s --data datasets/photo_archive/1.0.0 \\
       --validation datasets/photo_archive/1.0.0 --output run"""
+
+_LOG = logging.getLogger("jobs.prepare")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +84,10 @@ def _prepare(argv: list[str]) -> int:
         prepared = photo_archive.prepare(photographs, Path(config.output))
     except PhotoError as error:
         raise UsageError(f"--input: {error}") from error
-    print(json.dumps({"data": str(prepared), **photo_archive.sizes(prepared)}))
+    sizes = photo_archive.sizes(prepared)
+    for name in (name for name, number in sizes.items() if not number):
+        _LOG.warning("too few photographs: none of them fell into the split %s", name)
+    print(json.dumps({"data": str(prepared), **sizes}))
     return ExitCode.DONE
 
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import recipes
 from jobs.command_line import ExitCode, UsageError, run_job
-from model import quiet
+from model import contract, quiet
 from model.device import AUTO, PRECISIONS
-from pipeline import flags
+from pipeline import flags, models
 from pipeline.flags import FlagParser, check, option, parse_flags
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ class TrainConfig:
         metavar="DIR",
     )
     init: str | None = option(
-        "A model folder to start from; the learning rate is then a tenth of the recipe's. One of a smaller size grows "
-        "into the recipe's, starts as good as it was, and learns at the full rate.",
+        "What to start from; the learning rate is then a tenth of the recipe's. One of a smaller size grows into the "
+        f"recipe's, starts as good as it was, and learns at the full rate. {models.WHERE}",
         group="How",
         default=None,
         metavar="DIR",
@@ -108,8 +108,13 @@ class TrainConfig:
         if self.validation is not None and not Path(self.validation).is_dir():
             raise UsageError(f"--validation must be a folder that exists, got {self.validation}")
         output = Path(self.output)
-        if output.exists() and not output.is_dir():
-            raise UsageError(f"--output must be a folder, got {self.output}")
+        parent = next(path for path in (output, *output.absolute().parents) if path.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise UsageError(f"--output must be a folder that can be written to, got {self.output}")
+        for name, source in (("data", self.data), ("validation", self.validation)):
+            # The run's own pictures would be trained on when it goes on.
+            if source is not None and output.resolve().is_relative_to(Path(source).resolve()):
+                raise UsageError(f"--output must not lie in --{name}, got {self.output}")
         if output.is_dir() and any(output.iterdir()) and not (output / "lock").exists():
             raise UsageError(f"--output must be new, empty, or the folder of a run to go on with, got {self.output}")
 
@@ -130,16 +135,12 @@ def _train(argv: list[str]) -> int:
     config = parse_flags(TrainConfig, parser, argv)
     _choose_backend()
     from model import training
-    from model.photos import PhotoError, read_source
 
     precision = training.set_precision(config.precision)
     training.use_all_devices(recipes.load(config.recipe))
     recipe, init = _recipe(config)
-    try:
-        shown = read_source(config.validation, "validation") if config.validation else []
-        photos = read_source(config.data)
-    except PhotoError as error:
-        raise UsageError(str(error)) from error
+    shown = _photos("--validation", config.validation, "validation") if config.validation else []
+    photos = _apart(_photos("--data", config.data, "train"), shown)
     folder = Path(config.output)
     run = training.Run(recipe, photos, folder, init=init)
     _log.info("%s: %d photographs, %s parameters, %s", recipe.name, len(photos), f"{run.parameters:,}", precision)
@@ -156,11 +157,14 @@ def _train(argv: list[str]) -> int:
     if not target.exists():
         if not training.can_export():
             print(
-                "relume train: a model folder is written by TensorFlow: run the same command where it is installed",
+                "relume train: a model folder is written by TensorFlow: run the same command where it is installed, "
+                "with KERAS_BACKEND=tensorflow",
                 file=sys.stderr,
             )
             return ExitCode.DONE if finished else ExitCode.TIME_CAP
         _export(run, photos, target, config)
+    elif config.validation is not None and not contract.read(target).scores:
+        _log.warning("%s was written without --validation: move it away, and the same command measures it", target)
     print(json.dumps({**summary, "model": str(target)}))
     return ExitCode.DONE if finished else ExitCode.TIME_CAP
 
@@ -174,19 +178,45 @@ def _choose_backend() -> None:
         quiet.tensorflow()
 
 
+def _photos(flag: str, source: str, split: str) -> list[Photo]:
+    from model.photos import PhotoError, read_source
+
+    try:
+        return read_source(source, split)
+    except PhotoError as error:
+        raise UsageError(f"{flag}: {error}") from error
+
+
+def _apart(photos: list[Photo], shown: Sequence[Photo]) -> list[Photo]:
+    """The photographs that are not among those for validation: what was trained on would flatter the model."""
+    from model.photos import fingerprint
+
+    def pixels_of(photo: Photo) -> str:
+        return fingerprint([dataclasses.replace(photo, name="")])
+
+    held = {pixels_of(photo) for photo in shown}
+    apart = [photo for photo in photos if pixels_of(photo) not in held]
+    if not apart:
+        raise UsageError("--validation must leave photographs to train on, but all of --data are among them")
+    if len(apart) < len(photos):
+        _log.warning("%d photographs are among those for validation too: not trained on", len(photos) - len(apart))
+    return apart
+
+
 def _recipe(config: TrainConfig) -> tuple[Recipe, DeconvNet | None]:
     """The recipe with what the flags change of it, and the network to start from."""
-    from model import contract, exporting, growing
-    from pipeline import models
+    from model import exporting, growing
 
     recipe = recipes.load(config.recipe)
     init: DeconvNet | None = None
     rate = config.learning_rate or recipe.learning_rate
     if config.init is not None:
         try:
-            init, _ = exporting.load_network(models.folder_of(config.init))
+            init, agreed = exporting.load_network(models.folder_of(config.init))
         except contract.ModelError as error:
             raise UsageError(f"--init: {error}") from error
+        if agreed.task != recipe.task:
+            raise UsageError(f"--init {config.init} must be a model for {recipe.task}, got one for {agreed.task}")
         grows = init.config != recipe.network
         if grows and (recipe.head_only or not growing.fits(init.config, recipe.network)):
             smaller = "" if recipe.head_only else " or a smaller one with the same kind of head and chroma,"
@@ -216,11 +246,13 @@ def _reporter(run: Run, shown: Sequence[Photo]) -> Callable[[Progress], None]:
     from model.event_log import EventLog
     from model.preview import preview
 
-    events = EventLog(run.folder / "tensorboard")
+    events: EventLog | None = None
     next_preview = 0.0
 
     def report(progress: Progress) -> None:
-        nonlocal next_preview
+        nonlocal events, next_preview
+        # Not earlier: until the run has its folder for itself, that may be another run's.
+        events = events or EventLog(run.folder / "tensorboard")
         _log.info(
             "step %d of %d, loss %.4f, %.3g steps/s, %s left",
             progress.step,
@@ -259,10 +291,9 @@ def _write_picture(path: Path, pixels: Any) -> None:
 
 def _export(run: Run, photos: Sequence[Photo], target: Path, config: TrainConfig) -> None:
     """Writes the model folder, with a card, scores and pictures that were made by the exported program itself."""
-    from model import card, contract, exporting
+    from model import card, exporting
     from model.restorer import Restorer
     from model.size import DeconvNetConfig
-    from pipeline import models
 
     recipe = run.recipe
     start_from = None if config.init is None else models.folder_of(config.init)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from model import evaluation, pictures
 from model.evaluation import Condition, Method, Row
 
+_LOG = logging.getLogger(__name__)
+
 QUALITIES = tuple(range(5, 100, 10))
 """Quality factors at which the estimate is measured."""
+
+_MOST_PICTURES, _MOST_SIDE = 100, 1024
+"""So many pictures are measured, of each at most so many rows and columns: up to 10 CPU minutes for a model of S."""
 
 _Wanted = Mapping[bool, tuple[tuple[str, tuple[evaluation.Level, ...]], ...]]
 
@@ -113,11 +119,11 @@ def measure(restorer: Any, source: str, *, start: Any = None) -> Measured:
                 *(evaluation.Baseline(name) for name in (first, *_CLASSICAL.get(task, ()))),
                 *_models(restorer, start),
             ]
-        pristine = evaluation.read_pictures(source, colour=colour)
+        pristine = _pictures(source, colour=colour)
         rows[colour] = tuple(evaluation.summarise(evaluation.evaluate(pristine, wanted, methods)))
     errors = None
     if mine == "jpeg":
-        errors = evaluation.quality_errors(restorer, evaluation.read_pictures(source, colour=True), QUALITIES)
+        errors = evaluation.quality_errors(restorer, _pictures(source, colour=True), QUALITIES)
     return Measured(rows[False][0].images, rows[False], rows[True], errors)
 
 
@@ -131,8 +137,17 @@ def show(restorer: Any, source: str, *, start: Any = None) -> dict[str, bytes]:
         PhotoError: if there are none, or one cannot be read.
     """
     wanted = _SHOWN[restorer.contract.task]
-    chosen = evaluation.read_pictures(source, colour=True, limit=len(wanted))
+    chosen = _pictures(source, colour=True, limit=len(wanted))
     return {pictures.NAME: pictures.encode(pictures.before_after(chosen, wanted, _models(restorer, start)))}
+
+
+def _pictures(source: str, *, colour: bool, limit: int | None = None) -> Iterator[evaluation.Picture]:
+    """With a line in the log now and then: large photographs take their time."""
+    read = evaluation.read_pictures(source, colour=colour, limit=limit or _MOST_PICTURES, side=_MOST_SIDE)
+    for number, picture in enumerate(read):
+        if number and number % 10 == 0:
+            _LOG.info("measured on %d pictures, in %s", number, "colour" if colour else "grey")
+        yield picture
 
 
 def _models(restorer: Any, start: Any) -> list[Method]:

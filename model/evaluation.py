@@ -236,13 +236,14 @@ class Row:
     worst: tuple[str, ...]
 
 
-def read_pictures(source: str, *, colour: bool, limit: int | None = None) -> Iterator[Picture]:
+def read_pictures(source: str, *, colour: bool, limit: int | None = None, side: int | None = None) -> Iterator[Picture]:
     """Reads pristine pictures, those of a folder one by one in the order of their names.
 
     Args:
         source: a folder of pictures, or a data set as for `photos.read_source`, whose split `validation` is taken.
         colour: RGB rather than luma 16..235; grey files are grey either way.
         limit: at most so many, evenly spread.
+        side: at most so many rows and columns, from the middle.
 
     Raises:
         PhotoError: if there is none, or one cannot be read.
@@ -254,7 +255,8 @@ def read_pictures(source: str, *, colour: bool, limit: int | None = None) -> Ite
     else:
         paths = _spread(photos.find(Path(source)), limit)
         found = ((path.relative_to(source).as_posix(), photos.read(path)) for path in paths)
-    for name, pixels in found:
+    for name, whole in found:
+        pixels = whole if side is None else _middle(whole, side)
         yield Picture(name, pixels if colour else metrics.luma(pixels, studio=True)[..., None])
 
 
@@ -262,6 +264,11 @@ def _spread(items: Sequence[Item], limit: int | None) -> Sequence[Item]:
     if limit is None or limit >= len(items):
         return items
     return [items[len(items) * i // limit] for i in range(limit)]
+
+
+def _middle(pixels: Array, side: int) -> Array:
+    top, left = (max(0, (length - side) // 2) for length in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
 
 
 def conditions(task: str, levels: Sequence[Level] = ()) -> list[Condition]:
@@ -490,10 +497,12 @@ def _nl_means(harmed: Harmed, level: Level) -> Array:
     from skimage.restoration import denoise_nl_means
 
     sigma = level[0] / 255
-    plane = _squeezed(harmed.pixels) / 255.0
+    rows, cols, _ = harmed.pixels.shape
+    # scikit-image loses an axis of length 1.
+    plane = _squeezed(np.pad(harmed.pixels, ((0, rows == 1), (0, cols == 1), (0, 0)), "edge")) / 255.0
     axis = 2 if plane.ndim == 3 else None
     restored = denoise_nl_means(plane, 5, 6, 0.8 * sigma, fast_mode=True, sigma=sigma, channel_axis=axis)
-    return _rounded(255 * _channels(restored))
+    return _rounded(255 * _channels(restored))[:rows, :cols]
 
 
 def _kernel(sigma: float) -> Array:

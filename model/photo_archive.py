@@ -6,7 +6,9 @@ finds them, and that gives them one after another or as a Beam transform.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,14 +88,17 @@ def prepare(photographs: Photographs, data_dir: Path) -> Path:
     _ = photographs.looks
     # Records of this format are read without TensorFlow, and in any order.
     builder = PhotoArchive(photographs=photographs, data_dir=data_dir, file_format="array_record")
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(**photographs.beam_settings))
+    # TFDS tells of its work on stdout, where a command's own answer stands.
+    with contextlib.redirect_stdout(sys.stderr):
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(**photographs.beam_settings))
     return Path(builder.data_dir)
 
 
 def sizes(prepared: Path) -> dict[str, int]:
-    """Pictures in each split of a prepared folder."""
+    """Pictures in each split of a prepared folder; 0 in one that nothing fell into."""
     splits = tfds.builder_from_directory(prepared).info.splits
-    return {name: int(splits[name].num_examples) for name in ("train", "validation") if name in splits}
+    names = ("train", "validation")
+    return {name: int(splits[name].num_examples) if name in splits else 0 for name in names}
 
 
 def read_tfds(builder: Any, split_name: str, feature: str | None = None) -> list[photos.Photo]:

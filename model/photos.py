@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -12,6 +14,9 @@ import numpy as np
 from PIL import Image
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+# Photographs to train on are one's own: no size of them is taken for an attack.
+Image.MAX_IMAGE_PIXELS = None
 
 SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 """Endings of files that are taken for pictures."""
@@ -133,7 +138,9 @@ def read_source(source: str, split: str = "train") -> list[Photo]:
         data_set, _, named = source.removeprefix("tfds:").partition(":")
         name, _, feature = data_set.partition("#")
         builder = tfds.builder(name)
-        builder.download_and_prepare()
+        # TFDS tells of its work on stdout, where a command's own answer stands.
+        with contextlib.redirect_stdout(sys.stderr):
+            builder.download_and_prepare()
     # TFDS raises whatever it met on the way: a name unknown, a network that is not there, a folder half prepared.
     except PhotoError:
         raise

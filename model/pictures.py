@@ -63,18 +63,19 @@ def before_after(pictures: Iterable[Picture], wanted: Sequence[Condition], metho
 
 
 def encode(pixels: Array) -> bytes:
-    """Encodes a picture as WebP of at most `MOST_BYTES`: without loss where that is enough, else as well as it can be.
+    """Encodes what `before_after` drew as WebP of at most `MOST_BYTES`.
 
-    Raises:
-        ValueError: if even the lowest quality needs more.
+    Without loss where that is enough, else as well as it can be; where even the lowest quality needs more, as with
+    grain and halftones, the last row is left out.
     """
     tries: list[dict[str, Any]] = [{"lossless": True}, *({"quality": quality} for quality in _QUALITIES)]
-    for options in tries:
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "WEBP", **options)
-        if buffer.tell() <= MOST_BYTES:
-            return buffer.getvalue()
-    raise ValueError(f"pixels must fit into {MOST_BYTES} bytes, got {pixels.shape}")
+    while True:
+        for options in tries:
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "WEBP", **options)
+            if buffer.tell() <= MOST_BYTES:
+                return buffer.getvalue()
+        pixels = pixels[: -(SIDE + _LINE)]
 
 
 def _row(picture: Picture, condition: Condition, methods: Sequence[Method]) -> list[Piece]:

@@ -378,7 +378,8 @@ class Restorer:
         raised = np.average(class_logits, axis=0, weights=weights)
         shares = np.exp(raised - raised.max())
         shares /= shares.sum()
-        measures = 1 / (1 + np.exp(-np.average(regression_logits, axis=0, weights=weights)))
+        # The logistic function; as a hyperbolic tangent it cannot overflow.
+        measures = 0.5 + 0.5 * np.tanh(0.5 * np.average(regression_logits, axis=0, weights=weights))
         names = self.contract.classes
         return Estimate(
             vector=np.concatenate([shares, measures]).astype(np.float32),

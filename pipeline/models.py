@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from model import contract
 from model.contract import Contract, ModelError
-from pipeline.flags import UsageError
+from pipeline.flags import UsageError, nearest
 
 if TYPE_CHECKING:
     from pipeline.storage import Storage
@@ -30,6 +30,11 @@ _LOG = logging.getLogger(__name__)
 
 BUILT_IN = contract.BUILT_IN
 """The model that restores where no other is named."""
+
+WHERE = (
+    f"A model folder, here or as gs://BUCKET/PREFIX; or one that ships with Relume: {', '.join(contract.shipped())}."
+)
+"""What a flag that names a model says in the help."""
 
 CACHE = "RELUME_MODELS"
 """Environment variable: the folder where fetched models are kept, instead of one below the system's temporary files."""
@@ -67,7 +72,7 @@ def folder_of(model: str, digest: str | None = None) -> Path:
         ModelError: one line, if the model cannot be fetched or is not what its contract, or the digest, says.
     """
     if not _is_remote(model):
-        return contract.shipped().get(model) or Path(model)
+        return _folder_here(model)
     if digest is None:
         with _reading(model) as storage:
             digest = _contract(storage).digest
@@ -79,6 +84,16 @@ def folder_of(model: str, digest: str | None = None) -> Path:
         if not _is_whole(folder, digest):
             _fetch(model, digest, folder)
         return folder
+
+
+def _folder_here(model: str) -> Path:
+    shipped, folder = contract.shipped(), Path(model)
+    if model in shipped:
+        return shipped[model]
+    near = nearest(model, shipped)
+    if near and not folder.exists():
+        raise ModelError(f"{model} is no model folder; did you mean {near}?")
+    return folder
 
 
 def _is_remote(model: str) -> bool:

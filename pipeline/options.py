@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from model import contract
 from model.device import AUTO, PRECISIONS
-from pipeline import flags, logs
+from pipeline import flags, logs, models
 from pipeline.flags import FlagParser, UsageError, option
 from pipeline.production.profiles import PROFILES
 
@@ -68,8 +67,7 @@ class RestoreConfig:
         metavar="DIR",
     )
     model: str | None = option(
-        "A model folder, as `relume train` writes it, here or as gs://BUCKET/PREFIX; or one that ships with Relume: "
-        f"{', '.join(contract.shipped())}.",
+        models.WHERE,
         group="Where",
         default=None,
         default_text="the built-in model",

@@ -14,6 +14,7 @@ from PIL import Image
 
 from jobs import evaluate
 from jobs.command_line import ExitCode
+from model import contract
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -106,8 +107,30 @@ def test_two_models_of_one_name_are_told_apart_by_their_folders(
     evaluate.main(["--images", str(images), "--model", str(tiny_model), "--model", str(twin), "--format", "json"])
 
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert [row["method"] for row in rows[:3]] == ["jpeg", "tiny", str(twin)]
+    assert [row["method"] for row in rows[:3]] == ["jpeg", str(tiny_model), str(twin)]
     assert rows[1]["psnr"] == rows[2]["psnr"]
+
+
+def test_a_tuned_model_is_told_apart_from_the_shipped_one_whose_name_it_has(
+    images: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twin = shutil.copytree(tiny_model, tmp_path / "twin")
+    monkeypatch.setattr(contract, "shipped", lambda: {"tiny": tiny_model})
+
+    evaluate.main(["--images", str(images), "--model", str(twin), "--model", "tiny", "--format", "json"])
+
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["method"] for row in rows[:3]] == ["jpeg", str(twin), "tiny"]
+
+
+def test_what_is_named_twice_counts_once(images: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = ["--model", str(tiny_model)]
+
+    evaluate.main(["--images", str(images), *named, *named, "--quality", "10,10", "--format", "json"])
+
+    table = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in table["rows"]] == ["jpeg", "tiny"]
+    assert all(row["images"] == table["images"] for row in table["rows"])
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_a_folder_becomes_a_data_set_that_can_be_trained_on_and_measured_on(
 ) -> None:
     code = prepare.main(["--input", str(folder), "--output", str(tmp_path / "sets")])
 
-    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    summary = json.loads(capsys.readouterr().out)
     assert code == ExitCode.DONE
     assert len(photos.read_source(summary["data"])) == summary["train"]
     assert summary["train"] > summary["validation"] >= 1
@@ -45,6 +45,20 @@ def test_a_folder_becomes_a_data_set_that_can_be_trained_on_and_measured_on(
     flags = ["--images", summary["data"], "--model", "none", "--quality", "10", "--format", "json"]
     assert evaluate.main(flags) == ExitCode.DONE
     assert json.loads(capsys.readouterr().out)["images"] == summary["validation"]
+
+
+def test_a_split_that_nothing_fell_into_is_named(
+    photo: Array, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(photo).save(tmp_path / "photos" / "a.png")
+
+    code = prepare.main(["--input", str(tmp_path / "photos"), "--output", str(tmp_path / "sets")])
+
+    summary = json.loads(capsys.readouterr().out)
+    assert code == ExitCode.DONE
+    (empty,) = (name for name in ("train", "validation") if not summary[name])
+    assert f"none of them fell into the split {empty}" in caplog.text
 
 
 def test_photographs_in_a_bucket_become_the_same_data_set(
@@ -58,7 +72,7 @@ def test_photographs_in_a_bucket_become_the_same_data_set(
     for source in (str(folder), "gs://photos/pristine"):
         flags = ["--input", source, "--output", str(tmp_path / f"sets{len(summaries)}"), "--workers", "1"]
         assert prepare.main(flags) == ExitCode.DONE
-        summaries.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+        summaries.append(json.loads(capsys.readouterr().out))
 
     one, two = (photos.fingerprint(photos.read_source(summary["data"])) for summary in summaries)
     assert one == two

@@ -36,15 +36,24 @@ def data(tmp_path_factory: pytest.TempPathFactory, photo: Array) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory, photo: Array) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "others"
+    folder.mkdir()
+    Image.fromarray(photo[:, ::-1]).save(folder / "a.png")
+    Image.fromarray(photo[:100, 90:0:-1, 0]).save(folder / "b.png")
+    return folder
+
+
 def command(data: Path, output: Path, *flags: str) -> list[str]:
     return ["--recipe", "smoke", "--data", str(data), "--output", str(output), "--precision", "float32", *flags]
 
 
 @pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(data: Path, others: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run."""
     output = tmp_path_factory.mktemp("runs") / "run"
-    assert train.main(command(data, output, "--steps", "8", "--validation", str(data))) == ExitCode.DONE
+    assert train.main(command(data, output, "--steps", "8", "--validation", str(others))) == ExitCode.DONE
     return output
 
 
@@ -135,12 +144,12 @@ def test_a_run_shows_scalars_and_pictures_on_the_way(run: Path) -> None:
 
 
 def test_a_second_call_finds_everything_done(
-    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, data: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = shutil.copytree(run, tmp_path / "copy")
     before = (copy / "model" / "model.json").stat().st_mtime_ns
 
-    code = train.main(command(data, copy, "--steps", "8", "--validation", str(data)))
+    code = train.main(command(data, copy, "--steps", "8", "--validation", str(others)))
 
     assert code == ExitCode.DONE
     assert json.loads(capsys.readouterr().out) == {
@@ -205,7 +214,7 @@ def test_tuning_on_odd_pictures_restores_them_better(tmp_path: Path) -> None:
 
     train.main(command(tmp_path / "soft", tmp_path / "first", "--steps", "120"))
     first = tmp_path / "first" / "model"
-    flags = ["--init", str(first), "--steps", "400", "--learning_rate", "5e-3"]
+    flags = ["--init", str(first), "--steps", "400"]
     train.main(command(tmp_path / "odd", tmp_path / "tuned", *flags))
 
     psnr = {}
@@ -214,7 +223,7 @@ def test_tuning_on_odd_pictures_restores_them_better(tmp_path: Path) -> None:
         pictures = evaluation.read_pictures(str(tmp_path / "others"), colour=False)
         scores = evaluation.evaluate(pictures, evaluation.conditions("jpeg", [(10,)]), {"jpeg": methods})
         psnr[name] = evaluation.summarise(scores)[0].psnr
-    assert psnr["tuned"] > psnr["first"] + 0.3
+    assert psnr["tuned"] > psnr["first"] + 0.2
 
 
 @pytest.mark.slow
@@ -277,7 +286,8 @@ def test_a_run_on_jax_and_two_devices_is_exported_by_tensorflow(data: Path, tmp_
         (["--max_minutes", "-1"], "--max_minutes must be a number, at least 0, got -1"),
         (["--precision", "float16"], "--precision must be one of auto, float32, bfloat16"),
         (["--setps", "5"], "--setps is no flag; did you mean --steps?"),
-        (["--data", "tfds:no_such_data_set"], "tfds:no_such_data_set cannot be had from TFDS"),
+        (["--data", "tfds:no_such_data_set"], "--data: tfds:no_such_data_set cannot be had from TFDS"),
+        (["--init", "deblur-s"], "--init deblur-s must be a model for jpeg, got one for deblur"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
@@ -290,6 +300,62 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
     assert message in shown.err
     assert shown.err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_the_run_cannot_have_is_refused_before_anything_is_read(
+    data: Path, others: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for output, message in (
+        (data / "a.png" / "run", "--output must be a folder that can be written to, got"),
+        (data / "run", "--output must not lie in --data, got"),
+        (others / "more" / "run", "--output must not lie in --validation, got"),
+    ):
+        code = train.main(command(data, output, "--validation", str(others)))
+
+        assert code == ExitCode.USAGE
+        assert message in capsys.readouterr().err
+    assert not (data / "run").exists()
+    assert not (others / "more").exists()
+
+
+def test_photographs_for_validation_are_not_trained_on(
+    data: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    from model import contract
+
+    both = shutil.copytree(data, tmp_path / "both")
+    shutil.copytree(others, both / "held")
+    command_line = command(both, tmp_path / "run", "--max_minutes", "0", "--validation")
+
+    assert train.main([*command_line, str(both / "held")]) == ExitCode.TIME_CAP
+    assert contract.read(tmp_path / "run" / "model-0").data["photos"] == 2
+    assert "2 photographs are among those for validation too: not trained on" in caplog.text
+
+    assert train.main([*command_line, str(both)]) == ExitCode.USAGE
+    assert "--validation must leave photographs to train on" in capsys.readouterr().err
+
+
+def test_another_run_s_folder_is_left_as_it_was(
+    run: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    before = sorted(path.name for path in copy.rglob("*"))
+
+    assert train.main(command(data, copy, "--steps", "9")) == ExitCode.USAGE
+
+    assert sorted(path.name for path in copy.rglob("*")) == before
+
+
+def test_a_model_that_was_written_unmeasured_is_said_to_be(
+    data: Path, others: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flags = command(data, tmp_path / "run", "--max_minutes", "0")
+    train.main(flags)
+    assert "was written without --validation" not in caplog.text
+
+    train.main([*flags, "--validation", str(others)])
+
+    assert "model-0 was written without --validation: move it away" in caplog.text
 
 
 def test_a_smaller_model_grows_into_the_recipe_s_size(data: Path, tmp_path: Path) -> None:

@@ -40,3 +40,17 @@ def test_a_model_is_measured_at_its_task_beside_the_classical_method(
     assert said in text
     assert "quality factor, over" not in text
     assert f"| {measured.grey[2].psnr:.2f} |" in text
+
+
+def test_of_many_large_pictures_a_bounded_part_is_measured(
+    tiny_model: Path, photo: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        Image.fromarray(np.roll(photo, number, axis=1)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(card, "_MOST_PICTURES", 3)
+    monkeypatch.setattr(card, "_MOST_SIDE", 40)
+
+    found = list(card._pictures(str(tmp_path), colour=True))
+
+    assert [picture.name for picture in found] == ["0.png", "1.png", "3.png"]
+    assert all(picture.pixels.shape == (40, 40, 3) for picture in found)

@@ -138,10 +138,10 @@ def test_every_task_takes_tiny_pictures(task: str, shape: tuple[int, int, int]) 
     level = TASKS[task].defaults[0]
 
     found = harmed(task, pristine, *level)
-    restored = next(iter(TASKS[task].baselines.values()))(found, level)
-
-    assert restored.shape == found.pristine.shape
-    assert restored.dtype == np.uint8
+    for baseline in TASKS[task].baselines.values():
+        restored = baseline(found, level)
+        assert restored.shape == found.pristine.shape
+        assert restored.dtype == np.uint8
     wanted = evaluation.conditions(task, [level])
     (score,) = evaluation.evaluate([Picture("tiny", pristine)], wanted, {task: [Oracle()]})
     assert score.psnr == math.inf
@@ -237,3 +237,12 @@ def test_a_limit_takes_pictures_evenly_spread(tmp_path: Path) -> None:
     names = [p.name for p in evaluation.read_pictures(str(tmp_path), colour=False, limit=3)]
 
     assert names == ["0.png", "2.png", "4.png"]
+
+
+def test_of_large_pictures_the_middle_is_taken_where_a_side_is_given(tmp_path: Path) -> None:
+    pixels = np.arange(7 * 3, dtype=np.uint8).reshape(7, 3)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+
+    (middle,) = evaluation.read_pictures(str(tmp_path), colour=True, side=4)
+
+    np.testing.assert_array_equal(middle.pixels[..., 0], pixels[1:5])

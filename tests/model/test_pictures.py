@@ -6,7 +6,6 @@ import io
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from model import evaluation, pictures
@@ -75,5 +74,15 @@ def test_a_picture_is_encoded_without_loss_where_that_is_small_and_within_the_li
     with Image.open(io.BytesIO(small)) as image:
         assert image.format == "WEBP"
         np.testing.assert_array_equal(np.asarray(image), photo)
-    with pytest.raises(ValueError, match="pixels must fit into 200000 bytes"):
-        pictures.encode(noise)
+
+
+def test_of_what_cannot_be_made_small_the_last_rows_are_left_out() -> None:
+    row = pictures.SIDE + 18
+    noise = np.random.default_rng(2).integers(0, 256, (4 * row, 800, 3), np.uint8)
+
+    data = pictures.encode(noise)
+
+    assert len(data) <= pictures.MOST_BYTES
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.width == 800
+        assert image.height in (row, 2 * row, 3 * row)

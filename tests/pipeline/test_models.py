@@ -132,3 +132,11 @@ def test_a_model_on_this_machine_is_its_own_folder_and_the_built_in_one_that_of_
     assert models.folder_of(str(tiny_model)) == tiny_model
     assert models.contract_of(str(tiny_model)) == contract.read(tiny_model)
     assert json.loads((models.folder_of("jpeg-s") / "model.json").read_text())["name"] == "jpeg-s"
+
+
+def test_a_misspelt_name_of_a_shipped_model_gets_the_right_one_said(tmp_path: Path) -> None:
+    for read in (models.folder_of, models.contract_of):
+        with pytest.raises(contract.ModelError, match=r"jpeg_s is no model folder; did you mean jpeg-s\?"):
+            read("jpeg_s")
+    (tmp_path / "jpeg_s").mkdir()
+    assert models.folder_of(str(tmp_path / "jpeg_s")) == tmp_path / "jpeg_s"
