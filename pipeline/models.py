@@ -32,7 +32,8 @@ BUILT_IN = contract.BUILT_IN
 """The model that restores where no other is named."""
 
 WHERE = (
-    f"A model folder, here or as gs://BUCKET/PREFIX; or one that ships with Relume: {', '.join(contract.shipped())}."
+    "A model folder, as `relume train` writes it, here or as gs://BUCKET/PREFIX; or one that ships with Relume: "
+    f"{', '.join(contract.shipped())}."
 )
 """What a flag that names a model says in the help."""
 

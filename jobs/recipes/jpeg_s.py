@@ -6,8 +6,8 @@ alone for 12,060 (25 minutes). Then chroma's way got 1,500 steps of its own, and
 the edges of blocks). By Muon: 47,000 steps, by --init and --learning_rate 0.002, with all qualities drawn alike (88
 minutes); 17,000 without `stored_share`, by --init, --learning_rate 0.002 and --seed 8 (31 minutes); and 24,000 as it
 stands here, with --seed 9 (44 minutes). After each of the last four the head was trained alone, at last for 8,000 steps
-of `jpeg_s_head` (7 minutes); the card has every stage. That 60,000 steps from nothing do as well, is likely, but was not
-tried.
+of `jpeg_s_head` (7 minutes); the card has every stage. That 60,000 steps from nothing do as well, is likely, but was
+not tried.
 
 Result, in dB at quality 10/20/30/40 by `relume evaluate`: BSDS500 test (200 images) 29.14/31.42/32.76/33.70, and
 PSNR-B 28.89/31.04/32.26/33.09, where the JPEGs have 27.80/30.05/31.37/32.30. DnCNN-3 is published with
