@@ -148,13 +148,14 @@ def read_inventory(path: str, source_uri: str) -> Iterator[ImageRef]:
         if path.endswith(".parquet"):
             yield from _rows_to_refs(_parquet_rows(file, path), source_uri, path)
         elif path.endswith(".csv"):
-            with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+            with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="") as text:
                 yield from _rows_to_refs(csv.DictReader(text), source_uri, path)
         else:
             root = f"{open_storage(source_uri).uri}/"
-            with io.TextIOWrapper(file, "utf-8-sig", newline="\n") as text:
+            with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="\n") as text:
                 for line in text:
-                    if name := line.rstrip("\r\n"):
+                    # `find .` writes its names with a dot in front.
+                    if name := line.rstrip("\r\n").removeprefix("./"):
                         yield ImageRef(name.removeprefix(root), 0, _UNKNOWN)
 
 
@@ -177,9 +178,10 @@ def _rows_to_refs(rows: Iterable[dict[str, Any]], source_uri: str, path: str) ->
     source = open_storage(source_uri)
     for row in rows:
         cells = {str(column).strip().lower(): cell for column, cell in row.items()}
-        name = next((cells[column] for column in _NAME_COLUMNS if column in cells), None)
-        if name is None:
+        column = next((column for column in _NAME_COLUMNS if column in cells), None)
+        if column is None:
             raise UsageError(f"--inventory {path}: has columns {list(cells)}; one must be called 'name'")
+        name = cells[column] or ""
         if isinstance(source, CloudStorage) and cells.get("bucket"):
             if cells["bucket"] != source.bucket or not name.startswith(source.prefix):
                 continue

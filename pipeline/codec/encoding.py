@@ -11,7 +11,7 @@ from pipeline.codec import avif, bmp, enlarging, exif, ifd, jp2, jpeg, png, tiff
 from pipeline.codec.decoding import READERS, typed
 from pipeline.codec.header import names
 from pipeline.elements import Image, Metadata, Page, Pixels
-from pipeline.failures import DamagedImageError, UnsupportedImageError
+from pipeline.failures import DamagedImageError, ImageError, UnsupportedImageError
 
 FORMS = ("same", "png", "webp-lossless", "tiff")
 """What `--format` may ask for."""
@@ -72,6 +72,7 @@ def encode(image: Image, pages: tuple[Pixels, ...], form: str, scale: int = 1) -
 
     Raises:
         ValueError: for another form, or pages that do not fit the image's.
+        UnsupportedImageError: if the container's encoder refuses what the image carries.
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form}")
@@ -82,13 +83,21 @@ def encode(image: Image, pages: tuple[Pixels, ...], form: str, scale: int = 1) -
     if scale != 1:
         image = enlarging.enlarged(image, pages, scale)
     target = {"same": image.format, "webp-lossless": "webp"}.get(form, form)
-    if not _holds(target, pages):
+    if not _holds(target, pages) or (target == "webp" and _is_grey_by_profile(image)):
         target = "tiff"
-    if target == image.format:
-        data, lacks = SAME[target](image, pages, How(form != "same", scale))
-    else:
-        data, lacks = OTHER[target](image, pages)
-        lacks = names(lacks, dict(image.encoding).get("only_here", ()))
+    try:
+        if target == image.format:
+            data, lacks = SAME[target](image, pages, How(form != "same", scale))
+        else:
+            data, lacks = OTHER[target](image, pages)
+            lacks = names(lacks, dict(image.encoding).get("only_here", ()))
+    except (ImageError, MemoryError):
+        raise
+    # Encoders are handed tags of files from anywhere, and raise nearly anything at what they do not know.
+    except Exception as error:
+        raise UnsupportedImageError(
+            f"as {target} it cannot be written: {type(error).__name__}: {error}"[:500]
+        ) from error
     if "tiff" in (image.format, target):
         lacks = names(lacks, *(exif.changed_by_tiff(page.metadata.exif) for page in image.pages if page.metadata.exif))
     known = [page.metadata.not_kept for page in image.pages]
@@ -148,6 +157,11 @@ def _holds(target: str, pages: Sequence[Pixels]) -> bool:
     if target == "webp":
         return len(pages) == 1 and pages[0].dtype == np.uint8
     return target == "tiff" or len(pages) == 1
+
+
+def _is_grey_by_profile(image: Image) -> bool:
+    """Whether a profile is for grey: a WebP has three channels, which such a profile would not fit."""
+    return any((page.metadata.icc or b"")[16:20] == b"GRAY" for page in image.pages)
 
 
 def _same_jpeg(image: Image, pages: tuple[Pixels, ...], how: How) -> Written:

@@ -15,6 +15,7 @@ from pipeline.codec import photoshop
 from pipeline.codec.header import names
 from pipeline.codec.ifd import (
     INTEGERS,
+    MAX_DEPTH,
     NESTED,
     SIZES,
     Directory,
@@ -104,7 +105,7 @@ def of_exif(exif: bytes, scale: int) -> bytes:
     return bytes(data)
 
 
-def _entries(data: bytes, layout: Layout, at: int) -> Iterator[tuple[int, Entry]]:
+def _entries(data: bytes, layout: Layout, at: int, depth: int = 0) -> Iterator[tuple[int, Entry]]:
     """Yields the place of each tag in a directory and those nested in it, all known to lie within the data."""
     (count,) = layout.count.unpack_from(data, at)
     for number in range(count):
@@ -115,8 +116,9 @@ def _entries(data: bytes, layout: Layout, at: int) -> Iterator[tuple[int, Entry]
         size = SIZES[kind] * values
         start = _start(layout, place, size, inline)
         if tag in NESTED:
-            if kind in (4, 13) and values == 1:
-                yield from _entries(data, layout, layout.offset.unpack(inline)[0])
+            # As deep as they were read, and no deeper: one may point at itself.
+            if kind in (4, 13) and values == 1 and depth < MAX_DEPTH:
+                yield from _entries(data, layout, layout.offset.unpack(inline)[0], depth + 1)
         elif tag in PIXELS | PER_LENGTH:
             yield place, Entry(kind, values, data[start : start + size])
 

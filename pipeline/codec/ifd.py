@@ -17,6 +17,9 @@ NESTED = (EXIF, GPS, INTEROP)
 # Bytes of one value by TIFF type; 13 is an offset of a directory, 16 to 18 are BigTIFF's.
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+MAX_DEPTH = 3
+"""How many directories may lead to one; those below are passed over."""
+
 MAX_DIRECTORIES = 65_536
 SLACK = 2**26
 """Bytes by which all values together may exceed four times the file, where pages share them; more is an attack."""
@@ -157,7 +160,7 @@ def read_directory(data: Readable, layout: Layout, at: int, depth: int = 0) -> t
         if total > len(data):
             raise DirectoryError(f"a directory whose values overlap: {total} bytes in {len(data)}")
         entry = Entry(kind, values, bytes(data[start : start + size]))
-        if tag in NESTED and depth < 3 and kind in (4, 13, 16, 18) and values == 1:
+        if tag in NESTED and depth < MAX_DEPTH and kind in (4, 13, 16, 18) and values == 1:
             (target,) = struct.unpack(layout.order + INTEGERS[kind], entry.value)
             nested[tag] = read_directory(data, layout, target, depth + 1)[0]
         elif tag not in NESTED:

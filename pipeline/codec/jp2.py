@@ -99,10 +99,11 @@ def _colours(data: bytes, size: Size) -> Colours:
     number, icc, alpha, density, indexed = None, None, 0, None, False
     for box in _within(data, b"jp2h"):
         content = data[box.start : box.end]
-        if box.kind == b"colr" and number is None and icc is None and len(content) >= 7:
-            if content[0] == 1:
+        # There may be several, for readers of different skill: the first of each kind counts.
+        if box.kind == b"colr" and len(content) >= 7:
+            if content[0] == 1 and number is None:
                 (number,) = struct.unpack_from(">I", content, 3)
-            elif content[0] in (2, 3):
+            elif content[0] in (2, 3) and icc is None:
                 icc = content[3:]
         elif box.kind == b"pclr":
             indexed = True
@@ -113,7 +114,17 @@ def _colours(data: bytes, size: Size) -> Colours:
                     alpha = kind if channel == size.channels - 1 else 3
         elif box.kind == b"res ":
             density = _density(data, box)
-    return Colours(number, icc, alpha or (size.channels in (2, 4) and number != CMYK), indexed, density)
+    inks = number == CMYK or _space(icc) == b"CMYK"
+    return Colours(number, icc, alpha or (size.channels in (2, 4) and not inks), indexed, density)
+
+
+def _space(icc: bytes | None) -> bytes:
+    """The colour space that a profile is for (ICC.1, 7.2.6)."""
+    return icc[16:20] if icc else b""
+
+
+OTHER_SPACES = (b"Lab ", b"XYZ ", b"Luv ", b"YCbr", b"Yxy ", b"HSV ", b"HLS ", b"CMY ")
+"""Three channels that are not RGB, as profiles name them."""
 
 
 def _within(data: bytes, kind: bytes) -> list[Box]:
@@ -143,7 +154,7 @@ def probe(data: bytes) -> Header:
     keep = None
     if colours.indexed:
         keep = "palette"
-    elif colours.number == CMYK:
+    elif colours.number == CMYK or _space(colours.icc) == b"CMYK":
         keep = "cmyk"
     elif set(size.depths) not in ({7}, {15}):
         keep = "depth"
@@ -151,6 +162,7 @@ def probe(data: bytes) -> Header:
         set(size.steps) != {(1, 1)}
         or colours.alpha > 2
         or colours.number not in (None, SRGB, GREY)
+        or _space(colours.icc) in OTHER_SPACES
         or size.channels - bool(colours.alpha) not in (1, 3)
     ):
         keep = "colour-space"

@@ -70,6 +70,16 @@ def _name(kind: bytes) -> str:
     return kind.decode("ascii", "backslashreplace")
 
 
+def _is_animated(data: bytes) -> bool:
+    """Whether a chunk before the first pixels says so; what is in the chunks is not looked at."""
+    at = 8
+    while at + 8 <= len(data) and (kind := data[at + 4 : at + 8]) != b"IDAT":
+        if kind == b"acTL":
+            return True
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return False
+
+
 def probe(data: bytes) -> Header:
     """Reads the first chunk, and whether an animation is announced before the pixels."""
     if len(data) < 33 or data[12:16] != b"IHDR":
@@ -83,7 +93,7 @@ def probe(data: bytes) -> Header:
     elif bits < 8:
         keep = "bilevel" if bits == 1 else "depth"
     pages = 1
-    if data.find(b"acTL", 0, max(0, data.find(b"IDAT"))) > 0:
+    if _is_animated(data):
         keep, pages = "animated", 2
     return Header("png", width, height, CHANNELS[colour], bits, pages, width * height, keep)
 

@@ -101,7 +101,7 @@ def _page_header(directory: Directory, layout: Layout) -> PageHeader:
         keep = "bilevel"
     elif set(bits) not in ({8}, {16}):
         keep = "depth"
-    elif {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, RGB: 3, YCBCR: 3}.get(photometric) != colours or len(extra) > 1:
+    elif {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, RGB: 3, YCBCR: 3}.get(photometric) != colours or not _is_alpha(extra):
         keep = "colour-space"
     elif compression not in LOSSLESS and not (compression == JPEG and set(bits) == {8} and not extra):
         keep = "lossy-not-writable"
@@ -109,6 +109,11 @@ def _page_header(directory: Directory, layout: Layout) -> PageHeader:
         keep = "colour-space"
     reduced = bool(directory.integer(SUBFILE, layout) & 1)
     return PageHeader(width, height, channels, bits[0], keep, reduced)
+
+
+def _is_alpha(extra: Sequence[int]) -> bool:
+    """Whether the further channels are none, or one of a kind that TIFF 6.0 knows; writers take no other."""
+    return len(extra) <= 1 and set(extra) <= {0, 1, 2}
 
 
 def _directories(data: Readable) -> tuple[Layout, list[Directory]]:
@@ -347,6 +352,10 @@ def tags_to_carry(data: bytes) -> list[Directory]:
     return carried([directory for _, directory, _ in wanted])
 
 
+_BYTES = 7
+"""The type of values that are bytes and nothing else (TIFF 6.0: UNDEFINED)."""
+
+
 def carried(directories: Sequence[Directory]) -> list[Directory]:
     """Leaves out of directories what a new file says anew."""
     found = []
@@ -354,7 +363,8 @@ def carried(directories: Sequence[Directory]) -> list[Directory]:
         entries = {tag: entry for tag, entry in directory.entries.items() if tag not in STRUCTURE}
         if PHOTOSHOP in entries:
             (block,), _ = photoshop.without_thumbnail([entries[PHOTOSHOP].value])
-            entries[PHOTOSHOP] = Entry(entries[PHOTOSHOP].kind, len(block), block)
+            if block != entries[PHOTOSHOP].value:
+                entries[PHOTOSHOP] = Entry(_BYTES, len(block), block)
         found.append(Directory(entries, directory.nested))
     return found
 

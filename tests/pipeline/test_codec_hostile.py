@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import random
 import struct
+import zlib
 
 import numpy as np
 import pytest
+import tifffile
 
-from pipeline.codec import FORMS, KeepAsIs, Limits, decode, encode
-from pipeline.elements import Image
-from pipeline.failures import DamagedImageError, ImageError
-from tests.pipeline.picture_files import KEPT, RESTORABLE, of, restorable
+from pipeline.codec import FORMS, KeepAsIs, Limits, decode, encode, encoding, jp2, tiff
+from pipeline.codec.ifd import Directory, Entry
+from pipeline.elements import Image, Metadata
+from pipeline.failures import DamagedImageError, ImageError, UnsupportedImageError
+from tests.pipeline.picture_files import COLOUR, KEPT, RESTORABLE, of, pillow, restorable
 from tests.pipeline.test_codec_metadata import FULL
 
 LIMITS = Limits(max_pixels=1_000_000)
@@ -126,3 +130,96 @@ def test_a_file_to_be_kept_is_looked_through_to_its_end(name: str) -> None:
 def test_a_compressed_tiff_that_lacks_its_last_bytes_is_damaged(name: str) -> None:
     # The pixels stand behind the directory.
     assert outcome_of(restorable(name)[:-3]) == "damaged"
+
+
+def test_an_exif_that_points_at_itself_is_enlarged_all_the_same() -> None:
+    circle = b"MM\0*" + struct.pack(">IHHHIII", 8, 1, 0x8769, 4, 1, 8, 0)
+    image = decode(of(pillow(COLOUR, "WEBP", lossless=True, exif=b"Exif\0\0" + circle)), LIMITS)
+
+    output = encode(image, tuple(page.pixels.repeat(2, 0).repeat(2, 1) for page in image.pages), "same", scale=2)
+
+    assert decode(of(output.data), LIMITS).pages[0].metadata.exif == circle
+
+
+def test_a_channel_of_an_unknown_kind_is_kept_as_it_is() -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.zeros((8, 8, 4), np.uint8), photometric="rgb", extrasamples=[0], byteorder="<")
+    data = stream.getvalue()
+    tag = struct.pack("<HHI", 338, 3, 1)
+
+    assert not isinstance(outcome_of(data), str)
+    assert outcome_of(data.replace(tag + b"\0\0", tag + struct.pack("<H", 999))) == "colour-space"
+
+
+def test_what_an_encoder_trips_over_costs_one_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trips(*_: object) -> None:
+        raise KeyError("a tag that nobody knows")
+
+    image = decode(of(restorable("png rgb 16")), LIMITS)
+    monkeypatch.setitem(encoding.SAME, "png", trips)
+
+    with pytest.raises(UnsupportedImageError, match="as png it cannot be written: KeyError: 'a tag that nobody knows'"):
+        encode(image, tuple(page.pixels for page in image.pages), "same")
+
+
+@pytest.mark.parametrize(("space", "kept"), [(b"CMYK", "cmyk"), (b"Lab ", "colour-space"), (b"RGB ", None)])
+def test_a_jpeg_2000_is_of_the_colours_that_its_profile_is_for(space: bytes, kept: str | None) -> None:
+    profile = bytes(16) + space + bytes(108)
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    alpha = np.zeros((16, 24), np.uint8) if space == b"CMYK" else None
+    written = jp2.write(pixels, alpha, Metadata(icc=profile), {"reversible": True, "bare": False, "alpha": 1})
+
+    # Without its definition of channels a fourth one is what the profile says.
+    outcome = outcome_of(written.replace(b"cdef", b"free"))
+
+    assert (outcome if isinstance(outcome, str) else None) == kept
+
+
+def test_a_profile_behind_a_number_of_a_jpeg_2000_is_kept() -> None:
+    profile = bytes(16) + b"RGB " + bytes(108)
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    written = jp2.write(pixels, None, Metadata(icc=profile), {"reversible": True, "bare": False, "alpha": 0})
+    colours = jp2.encoded(b"colr", b"\2\0\0" + profile)
+    both = jp2.encoded(b"colr", struct.pack(">BBBI", 1, 0, 0, jp2.SRGB)) + colours
+    header = written.index(b"jp2h") - 4
+    (length,) = struct.unpack_from(">I", written, header)
+    grown = struct.pack(">I", length + len(both) - len(colours))
+    data = written[:header] + grown + written[header + 4 :].replace(colours, both)
+
+    image = decode(of(data), LIMITS)
+
+    assert image.pages[0].metadata.icc == profile
+
+
+def test_a_grey_profile_is_not_put_into_a_webp_of_three_channels() -> None:
+    profile = bytes(16) + b"GRAY" + bytes(108)
+    pixels = np.zeros((16, 24, 1), np.uint8)
+    image = decode(of(pillow(pixels, "PNG", icc_profile=profile)), LIMITS)
+
+    output = encode(image, (pixels,), "webp-lossless")
+
+    assert output.format == "tiff"
+    assert decode(of(output.data), LIMITS).pages[0].metadata.icc == profile
+
+
+def test_an_animation_is_announced_by_a_chunk_and_not_by_a_text_before_it() -> None:
+    still = pillow(COLOUR, "PNG")
+    first = still.index(b"IDAT") - 4
+
+    def with_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
+        made = b"".join(
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+            for kind, content in chunks
+        )
+        return still[:first] + made + still[first:]
+
+    text, control = (b"tEXt", b"Note\0IDAT"), (b"acTL", struct.pack(">II", 2, 0))
+    assert outcome_of(with_chunks(text, control)) == "animated"
+    assert not isinstance(outcome_of(with_chunks((b"tEXt", b"Note\0acTL"))), str)
+
+
+def test_a_photoshop_tag_of_whole_numbers_is_carried_as_it_is() -> None:
+    entry = Entry(4, 2, b"8BIMrest")
+    (carried,) = tiff.carried([Directory({tiff.PHOTOSHOP: entry}, {})])
+
+    assert carried.entries[tiff.PHOTOSHOP] == entry

@@ -25,6 +25,7 @@ from pipeline.listing import (
     check_places,
     is_done,
     list_receipts,
+    read_inventory,
     receipt_shards,
 )
 from pipeline.storage import ReadFiles, UsageError, open_storage
@@ -174,6 +175,17 @@ def test_an_inventory_without_names_stops_the_run_and_says_why(
 
     with pytest.raises(UsageError, match=message), TestPipeline("FnApiRunner") as root:
         root | ListSources(str(tmp_path), inventory=str(tmp_path / file))
+
+
+def test_an_inventory_s_odd_lines_are_names_like_others(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"./a.jpg\n./b/c.jpg\ncaf\xe9.jpg\n")
+    (tmp_path / "b.csv").write_text("size,name\n1,a.jpg\n2\n", encoding="utf-8")
+
+    names_of = {
+        path.name: [ref.name for ref in read_inventory(str(path), str(tmp_path))] for path in tmp_path.iterdir()
+    }
+
+    assert names_of == {"a.txt": ["a.jpg", "b/c.jpg", "caf\udce9.jpg"], "b.csv": ["a.jpg", ""]}
 
 
 def test_receipts_are_listed_by_name_and_key_without_being_opened(place: Place) -> None:
