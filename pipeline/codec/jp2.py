@@ -99,9 +99,9 @@ def _colours(data: bytes, size: Size) -> Colours:
     number, icc, alpha, density, indexed = None, None, 0, None, False
     for box in _within(data, b"jp2h"):
         content = data[box.start : box.end]
-        # There may be several, for readers of different skill: the first of each kind counts.
+        # There may be several, for readers of different skill: the first counts, and a profile behind it all the same.
         if box.kind == b"colr" and len(content) >= 7:
-            if content[0] == 1 and number is None:
+            if content[0] == 1 and number is None and icc is None:
                 (number,) = struct.unpack_from(">I", content, 3)
             elif content[0] in (2, 3) and icc is None:
                 icc = content[3:]

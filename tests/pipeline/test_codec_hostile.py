@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pipeline.codec import FORMS, KeepAsIs, Limits, decode, encode, encoding, jp2, tiff
+from pipeline.codec import FORMS, KeepAsIs, Limits, boxes, decode, encode, encoding, jp2, tiff
 from pipeline.codec.ifd import Directory, Entry
 from pipeline.elements import Image, Metadata
 from pipeline.failures import DamagedImageError, ImageError, UnsupportedImageError
@@ -179,8 +179,8 @@ def test_a_profile_behind_a_number_of_a_jpeg_2000_is_kept() -> None:
     profile = bytes(16) + b"RGB " + bytes(108)
     pixels = np.zeros((16, 24, 3), np.uint8)
     written = jp2.write(pixels, None, Metadata(icc=profile), {"reversible": True, "bare": False, "alpha": 0})
-    colours = jp2.encoded(b"colr", b"\2\0\0" + profile)
-    both = jp2.encoded(b"colr", struct.pack(">BBBI", 1, 0, 0, jp2.SRGB)) + colours
+    colours = boxes.encoded(b"colr", b"\2\0\0" + profile)
+    both = boxes.encoded(b"colr", struct.pack(">BBBI", 1, 0, 0, jp2.SRGB)) + colours
     header = written.index(b"jp2h") - 4
     (length,) = struct.unpack_from(">I", written, header)
     grown = struct.pack(">I", length + len(both) - len(colours))

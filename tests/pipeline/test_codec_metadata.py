@@ -42,7 +42,7 @@ from tests.pipeline.picture_files import (
     with_segments,
 )
 
-PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 THUMBNAIL = pillow(photo(12, 16), "JPEG")
 MAKER_NOTE = b"MAKER\0" + bytes(range(256)) * 3 + b"end"
 XMP = (
