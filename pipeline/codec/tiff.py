@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
+import re
 import struct
 from collections.abc import Sequence
 from typing import IO, Any
@@ -181,9 +183,27 @@ def header_of(pages: Sequence[tuple[int, Directory, PageHeader]]) -> Header:
     keep = next(filter(None, reasons), None)
     if any(page.reduced for page in headers) or any(SUB_IFDS in directory.entries for _, directory, _ in pages):
         keep = keep or "multi-resolution"
+    if _values_announced(pages[0][1], headers[0]) > sum(page.width * page.height * page.channels for page in headers):
+        keep = keep or "multi-picture"
     first = headers[0]
     pixels = sum(page.width * page.height for page in headers)
     return Header("tiff", first.width, first.height, first.channels, first.bits, len(headers), pixels, keep)
+
+
+def _values_announced(directory: Directory, first: PageHeader) -> int:
+    """How many values the pictures have together by the first one's description, or 0 where it says nothing of it.
+
+    Stacks of microscopes may lie behind one directory, which knows of the first picture alone: ImageJ writes large ones
+    so, and tifffile where it is asked to.
+    """
+    entry = directory.entries.get(DESCRIPTION)
+    text = entry.value.rstrip(b"\0") if entry else b""
+    if text.startswith(b"ImageJ=") and (images := re.search(rb"^images=(\d{1,9})\s*$", text, re.MULTILINE)):
+        return int(images[1]) * first.width * first.height * first.channels
+    if text.startswith(b'{"shape": ['):
+        shape = re.match(rb'\{"shape": \[([\d, ]{1,200})\]', text)
+        return math.prod(int(side) for side in shape[1].split(b",") if side.strip()) if shape else 0
+    return 0
 
 
 def read(data: bytes) -> Picture:

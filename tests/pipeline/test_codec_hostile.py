@@ -6,6 +6,7 @@ import io
 import random
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,3 +224,20 @@ def test_a_photoshop_tag_of_whole_numbers_is_carried_as_it_is() -> None:
     (carried,) = tiff.carried([Directory({tiff.PHOTOSHOP: entry}, {})])
 
     assert carried.entries[tiff.PHOTOSHOP] == entry
+
+
+@pytest.mark.parametrize(
+    "options", [{"imagej": True}, {"metadata": {"axes": "ZYX"}, "photometric": "minisblack"}, {"photometric": "rgb"}]
+)
+def test_a_stack_behind_one_directory_is_kept_and_one_with_all_of_them_is_restored(options: dict[str, Any]) -> None:
+    shape = (3, 24, 20, 3) if options.get("photometric") == "rgb" else (3, 24, 20)
+    stack = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    whole, short = io.BytesIO(), io.BytesIO()
+    tifffile.imwrite(whole, stack, **options)
+    tifffile.imwrite(short, stack, truncate=True, **options)
+
+    restored = outcome_of(whole.getvalue())
+
+    assert isinstance(restored, Image)
+    assert len(restored.pages) == 3
+    assert outcome_of(short.getvalue()) == "multi-picture"
