@@ -191,6 +191,9 @@ def _apart(photos: list[Photo], shown: Sequence[Photo]) -> list[Photo]:
     """The photographs that are not among those for validation: what was trained on would flatter the model."""
     from model.photos import fingerprint
 
+    if not shown:
+        return photos
+
     def pixels_of(photo: Photo) -> str:
         return fingerprint([dataclasses.replace(photo, name="")])
 

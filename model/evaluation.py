@@ -256,7 +256,7 @@ def read_pictures(source: str, *, colour: bool, limit: int | None = None, side: 
         paths = _spread(photos.find(Path(source)), limit)
         found = ((path.relative_to(source).as_posix(), photos.read(path)) for path in paths)
     for name, whole in found:
-        pixels = whole if side is None else _middle(whole, side)
+        pixels = whole if side is None else middle(whole, side)
         yield Picture(name, pixels if colour else metrics.luma(pixels, studio=True)[..., None])
 
 
@@ -266,7 +266,8 @@ def _spread(items: Sequence[Item], limit: int | None) -> Sequence[Item]:
     return [items[len(items) * i // limit] for i in range(limit)]
 
 
-def _middle(pixels: Array, side: int) -> Array:
+def middle(pixels: Array, side: int) -> Array:
+    """The middle `(side, side, channels)` of a picture, or less where it is smaller."""
     top, left = (max(0, (length - side) // 2) for length in pixels.shape[:2])
     return pixels[top : top + side, left : left + side]
 

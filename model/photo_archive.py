@@ -6,16 +6,14 @@ finds them, and that gives them one after another or as a Beam transform.
 
 from __future__ import annotations
 
-import contextlib
 import io
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import tensorflow_datasets as tfds
 
-from model import looks, photos
+from model import looks, photos, quiet
 
 
 class Photographs(Protocol):
@@ -88,8 +86,7 @@ def prepare(photographs: Photographs, data_dir: Path) -> Path:
     _ = photographs.looks
     # Records of this format are read without TensorFlow, and in any order.
     builder = PhotoArchive(photographs=photographs, data_dir=data_dir, file_format="array_record")
-    # TFDS tells of its work on stdout, where a command's own answer stands.
-    with contextlib.redirect_stdout(sys.stderr):
+    with quiet.stdout():
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(**photographs.beam_settings))
     return Path(builder.data_dir)
 

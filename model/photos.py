@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
+
+from model import quiet
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -138,8 +138,7 @@ def read_source(source: str, split: str = "train") -> list[Photo]:
         data_set, _, named = source.removeprefix("tfds:").partition(":")
         name, _, feature = data_set.partition("#")
         builder = tfds.builder(name)
-        # TFDS tells of its work on stdout, where a command's own answer stands.
-        with contextlib.redirect_stdout(sys.stderr):
+        with quiet.stdout():
             builder.download_and_prepare()
     # TFDS raises whatever it met on the way: a name unknown, a network that is not there, a folder half prepared.
     except PhotoError:

@@ -66,5 +66,4 @@ def _restore(network: DeconvNet, harmed: Sequence[evaluation.Harmed], *, project
 def _middle(pixels: Array) -> Array:
     missing = [max(0, _SIDE - side) for side in pixels.shape[:2]]
     pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), "symmetric")
-    top, left = ((side - _SIDE) // 2 for side in pixels.shape[:2])
-    return np.ascontiguousarray(pixels[top : top + _SIDE, left : left + _SIDE])
+    return np.ascontiguousarray(evaluation.middle(pixels, _SIDE))

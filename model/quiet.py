@@ -1,7 +1,8 @@
-"""Imports TensorFlow late, and without its chatter."""
+"""Keeps the chatter of libraries away from what a command says."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -22,3 +23,8 @@ def tensorflow() -> Any:
         os.close(kept)
         os.close(nowhere)
     return tensorflow
+
+
+def stdout() -> contextlib.AbstractContextManager[Any]:
+    """Sends to stderr what a library prints, as TFDS does: a command's own answer stands on stdout."""
+    return contextlib.redirect_stdout(sys.stderr)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.codec import avif, bmp, enlarging, exif, ifd, jp2, jpeg, png, tiff, webp
 from pipeline.codec.decoding import READERS, typed
-from pipeline.codec.header import names
+from pipeline.codec.header import names, profile_space
 from pipeline.elements import Image, Metadata, Page, Pixels
 from pipeline.failures import DamagedImageError, ImageError, UnsupportedImageError
 
@@ -83,7 +83,7 @@ def encode(image: Image, pages: tuple[Pixels, ...], form: str, scale: int = 1) -
     if scale != 1:
         image = enlarging.enlarged(image, pages, scale)
     target = {"same": image.format, "webp-lossless": "webp"}.get(form, form)
-    if not _holds(target, pages) or (target == "webp" and _is_grey_by_profile(image)):
+    if not _holds(target, image, pages):
         target = "tiff"
     try:
         if target == image.format:
@@ -150,18 +150,15 @@ def _as(page: Pixels, wanted: Pixels) -> Pixels:
     return page
 
 
-def _holds(target: str, pages: Sequence[Pixels]) -> bool:
+def _holds(target: str, image: Image, pages: Sequence[Pixels]) -> bool:
     """Tells whether a container can hold these pages exactly."""
     if target in MAX_SIDES and max(max(page.shape[:2]) for page in pages) > MAX_SIDES[target]:
         return False
     if target == "webp":
-        return len(pages) == 1 and pages[0].dtype == np.uint8
+        # It has three channels, which a profile for grey would not fit.
+        grey = pages[0].shape[2] == 1 and profile_space(image.pages[0].metadata.icc) == b"GRAY"
+        return len(pages) == 1 and pages[0].dtype == np.uint8 and not grey
     return target == "tiff" or len(pages) == 1
-
-
-def _is_grey_by_profile(image: Image) -> bool:
-    """Whether a profile is for grey: a WebP has three channels, which such a profile would not fit."""
-    return any((page.metadata.icc or b"")[16:20] == b"GRAY" for page in image.pages)
 
 
 def _same_jpeg(image: Image, pages: tuple[Pixels, ...], how: How) -> Written:

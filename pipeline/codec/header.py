@@ -97,6 +97,11 @@ def density_of(across: float, down: float, unit: str) -> tuple[float, float, str
     return None
 
 
+def profile_space(icc: bytes | None) -> bytes:
+    """The colour space that a profile is for, as its four letters (ICC.1, 7.2.6); empty where there is no profile."""
+    return icc[16:20] if icc else b""
+
+
 def names(*groups: Sequence[str]) -> tuple[str, ...]:
     """Joins short names in the order of the alphabet, each once."""
     return tuple(sorted({name for group in groups for name in group}))

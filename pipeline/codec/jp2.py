@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.codec import exif
 from pipeline.codec.boxes import Box, boxes, encoded
-from pipeline.codec.header import Header, Picture, density_of, names
+from pipeline.codec.header import Header, Picture, density_of, names, profile_space
 from pipeline.elements import Metadata, Page, Pixels
 from pipeline.failures import DamagedImageError
 
@@ -93,6 +93,11 @@ class Colours(NamedTuple):
     indexed: bool
     density: tuple[float, float, str] | None
 
+    @property
+    def are_inks(self) -> bool:
+        """The channels are cyan, magenta, yellow and black."""
+        return self.number == CMYK or profile_space(self.icc) == b"CMYK"
+
 
 def _colours(data: bytes, size: Size) -> Colours:
     """Reads the header box."""
@@ -114,13 +119,9 @@ def _colours(data: bytes, size: Size) -> Colours:
                     alpha = kind if channel == size.channels - 1 else 3
         elif box.kind == b"res ":
             density = _density(data, box)
-    inks = number == CMYK or _space(icc) == b"CMYK"
-    return Colours(number, icc, alpha or (size.channels in (2, 4) and not inks), indexed, density)
-
-
-def _space(icc: bytes | None) -> bytes:
-    """The colour space that a profile is for (ICC.1, 7.2.6)."""
-    return icc[16:20] if icc else b""
+    said = Colours(number, icc, alpha, indexed, density)
+    # Where nothing is said, a second or fourth channel is alpha.
+    return said._replace(alpha=int(size.channels in (2, 4) and not said.are_inks)) if not alpha else said
 
 
 OTHER_SPACES = (b"Lab ", b"XYZ ", b"Luv ", b"YCbr", b"Yxy ", b"HSV ", b"HLS ", b"CMY ")
@@ -154,7 +155,7 @@ def probe(data: bytes) -> Header:
     keep = None
     if colours.indexed:
         keep = "palette"
-    elif colours.number == CMYK or _space(colours.icc) == b"CMYK":
+    elif colours.are_inks:
         keep = "cmyk"
     elif set(size.depths) not in ({7}, {15}):
         keep = "depth"
@@ -162,7 +163,7 @@ def probe(data: bytes) -> Header:
         set(size.steps) != {(1, 1)}
         or colours.alpha > 2
         or colours.number not in (None, SRGB, GREY)
-        or _space(colours.icc) in OTHER_SPACES
+        or profile_space(colours.icc) in OTHER_SPACES
         or size.channels - bool(colours.alpha) not in (1, 3)
     ):
         keep = "colour-space"
@@ -184,7 +185,7 @@ def read(data: bytes) -> Picture:
     encoding = {
         "reversible": _is_reversible(data, at),
         "bare": data.startswith(CODESTREAM),
-        "alpha": int(colours.alpha),
+        "alpha": colours.alpha,
         "colours": colours.number,
     }
     return Picture((Page(pixels, alpha, metadata),), encoding=encoding)

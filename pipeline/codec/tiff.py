@@ -16,6 +16,7 @@ import tifffile
 from pipeline.codec import photoshop
 from pipeline.codec.header import Header, Picture, density_of, names
 from pipeline.codec.ifd import (
+    SIZES,
     Directory,
     DirectoryError,
     Entry,
@@ -382,9 +383,12 @@ def carried(directories: Sequence[Directory]) -> list[Directory]:
     for directory in directories:
         entries = {tag: entry for tag, entry in directory.entries.items() if tag not in STRUCTURE}
         if PHOTOSHOP in entries:
-            (block,), _ = photoshop.without_thumbnail([entries[PHOTOSHOP].value])
-            if block != entries[PHOTOSHOP].value:
-                entries[PHOTOSHOP] = Entry(_BYTES, len(block), block)
+            entry = entries[PHOTOSHOP]
+            (block,), _ = photoshop.without_thumbnail([entry.value])
+            if block != entry.value:
+                # Its kind is one of single bytes, or of more of them where a writer knew no better.
+                kind = entry.kind if SIZES[entry.kind] == 1 else _BYTES
+                entries[PHOTOSHOP] = Entry(kind, len(block), block)
         found.append(Directory(entries, directory.nested))
     return found
 

@@ -203,6 +203,17 @@ def test_a_grey_profile_is_not_put_into_a_webp_of_three_channels() -> None:
     assert decode(of(output.data), LIMITS).pages[0].metadata.icc == profile
 
 
+@pytest.mark.parametrize("form", ["same", "webp-lossless"])
+def test_a_webp_that_came_with_a_grey_profile_stays_one(form: str) -> None:
+    profile = bytes(16) + b"GRAY" + bytes(108)
+    image = decode(of(pillow(COLOUR, "WEBP", icc_profile=profile)), LIMITS)
+
+    output = encode(image, tuple(page.pixels for page in image.pages), form)
+
+    assert (output.format, output.suffix) == ("webp", "")
+    assert decode(of(output.data), LIMITS).pages[0].metadata.icc == profile
+
+
 def test_an_animation_is_announced_by_a_chunk_and_not_by_a_text_before_it() -> None:
     still = pillow(COLOUR, "PNG")
     first = still.index(b"IDAT") - 4
@@ -224,6 +235,15 @@ def test_a_photoshop_tag_of_whole_numbers_is_carried_as_it_is() -> None:
     (carried,) = tiff.carried([Directory({tiff.PHOTOSHOP: entry}, {})])
 
     assert carried.entries[tiff.PHOTOSHOP] == entry
+
+
+@pytest.mark.parametrize(("kind", "after"), [(1, 1), (7, 7), (4, 7)])
+def test_a_photoshop_tag_without_its_thumbnail_keeps_its_kind_where_that_counts_bytes(kind: int, after: int) -> None:
+    block = b"8BIM\x04\x0c\0\0" + struct.pack(">I", 4) + b"jpeg" + b"8BIM\x04\x04\0\0" + struct.pack(">I", 4) + b"iptc"
+    entry = Entry(kind, len(block) // (4 if kind == 4 else 1), block)
+    (carried,) = tiff.carried([Directory({tiff.PHOTOSHOP: entry}, {})])
+
+    assert carried.entries[tiff.PHOTOSHOP] == Entry(after, 16, block[16:])
 
 
 @pytest.mark.parametrize(
