@@ -26,7 +26,11 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["pipeline", "pipeline.*", "model", "model.*", "jobs", "jobs.*"]),
-    package_data={"model": ["pretrained/**"], "pipeline": ["report/**", "production/**"], "jobs": ["recipes/**"]},
+    package_data={
+        "model": ["pretrained/**", "expectation.npy"],
+        "pipeline": ["report/**", "production/**"],
+        "jobs": ["recipes/**"],
+    },
     python_requires=">=3.11,<3.14",
     # Direct dependencies only, each imported by name somewhere in the three packages; requirements/*.txt hold every
     # exact version. Beam is pinned to the dot because the Dockerfile copies its boot program from the same release.

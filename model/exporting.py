@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from model import contract, deconvnet, jpeg
+from model import contract, deconvnet, expectation, jpeg
 from model.deconvnet import CLASSES, ESTIMATE_SIZE, REGRESSIONS, DeconvNet
 from model.size import DeconvNetConfig
 
@@ -60,7 +60,7 @@ def restore(network: DeconvNet, pixels: Any, tables: Any, estimate: Any, strengt
         steps = ops.cast(tables, "float32")[:, 0] * ops.reshape(project * ops.cast(strength > 0, "float32"), (-1, 1, 1))
         luma = restored[..., :1]
         # A change of luma is the same change of red, green and blue.
-        rgb += jpeg.project(luma, ycc[..., :1], steps) - luma
+        rgb += jpeg.project(luma, ycc[..., :1], steps, expecting=expectation.SHARE * strength) - luma
     return ops.clip(rgb, 0.0, 255.0)
 
 

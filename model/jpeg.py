@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from model import expectation
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 BLOCK = 8
@@ -87,8 +89,8 @@ def bins(luma: Any, steps: Any) -> tuple[Any, Any]:
     return ops.round(dct(luma) / ops.maximum(width, 1.0)) * width, width / 2
 
 
-def project(luma: Any, decoded: Any, steps: Any, margin: float = MARGIN) -> Any:
-    """Moves a restored luma plane to the nearest one whose coefficients lie in the file's bins.
+def project(luma: Any, decoded: Any, steps: Any, margin: float = MARGIN, *, expecting: Any = None) -> Any:
+    """Moves a restored luma plane to one whose coefficients lie in the file's bins: the nearest, or a likelier one.
 
     The DCT is orthonormal and the bins are a box, so clipping each coefficient is the exact Euclidean projection.
 
@@ -97,13 +99,19 @@ def project(luma: Any, decoded: Any, steps: Any, margin: float = MARGIN) -> Any:
         decoded: the same plane as the file decodes to.
         steps: `(n, 8, 8)` quantisation steps of the luma in natural order; 0 leaves that image as it is.
         margin: how far inside the bin to stay, in steps, 0..0.5.
+        expecting: `(n,)` float32, 0..1: how far each coefficient goes on from the nearest place in its bin to the one
+            where it is to be expected (`model/expectation.py`); None is 0.
 
     Returns:
         `(n, rows, cols, 1)` float32.
     """
     middle, half = bins(decoded, steps)
     reach = half * (1 - 2 * margin)
-    inside = ops.clip(dct(luma), middle - reach, middle + reach)
+    estimated = dct(luma)
+    inside = ops.clip(estimated, middle - reach, middle + reach)
+    if expecting is not None:
+        likely = expectation.expected(estimated, middle, ops.maximum(2 * half, 1.0))
+        inside += ops.reshape(expecting, (-1, 1, 1, 1)) * (likely - inside)
     is_jpeg = ops.reshape(ops.max(half, axis=-1) > 0, (-1, 1, 1, 1))
     return ops.where(is_jpeg, inverse_dct(inside), luma)
 
