@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from model import deconvnet, device, exporting, growing, jpeg, losses
+from model import deconvnet, device, expectation, exporting, growing, jpeg, losses
 from model.dataset import DegradedPatches
 from model.deconvnet import DeconvNet
 from model.degradation import Degrading
@@ -101,6 +101,8 @@ class Phase:
         batch: patches a step.
         squared: mean squared error, what PSNR measures, instead of Charbonnier's.
         blocking: weight of the blocking effect in the loss; 1 counts it as PSNR-B does.
+        projected: restored luma is moved into the bins of its file before its loss is taken, as restoring moves it:
+            the network spends nothing on what the bins mend anyway, and smooths the edges of blocks that they leave.
     """
 
     until: float
@@ -108,6 +110,7 @@ class Phase:
     batch: int
     squared: bool
     blocking: float = 0.0
+    projected: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +216,13 @@ class RestorationTask(keras.Model):
         estimate = told * inputs["truth"] + (1 - told) * guess
         residual = self.network.decode(features, self.network.condition(estimate, inputs["tables"]))
         base = self.network.base(ycc)
-        return estimates | {"ycc": base, "restored": base + residual}
+        restored = base + residual
+        if self._phase.projected:
+            steps = ops.cast(inputs["tables"], "float32")[:, 0] * ops.reshape(_bound_by_bins(inputs), (-1, 1, 1))
+            share = ops.full_like(steps[:, 0, 0], expectation.SHARE)
+            luma = jpeg.project(restored[..., :1], base[..., :1], steps, expecting=share)
+            restored = ops.concatenate([luma, restored[..., 1:]], axis=-1)
+        return estimates | {"ycc": base, "restored": restored}
 
     def _first_quarter_restored(self, ycc: Any, inputs: dict[str, Any]) -> Any:
         """The patches, a quarter of them as they are after a restoration that knew the truth."""
@@ -221,9 +230,9 @@ class RestorationTask(keras.Model):
         pixels, tables, truth = (inputs[name][:first] for name in ("degraded", "tables", "truth"))
         pixels = ops.cast(pixels, "float32")
         strength = ops.ones_like(truth[:, 0])
-        # As the pipeline does: the last bins do not bind what was compressed before, and what is grey stays grey.
-        project = 1 - truth[:, deconvnet.CLASSES.index("double_jpeg")]
+        # As the pipeline does: what is grey stays grey.
         grey = ops.cast(ops.all(pixels == pixels[..., :1], axis=(1, 2, 3)), "float32")
+        project = _bound_by_bins(inputs)[:first]
         restored = exporting.restore(self.network, pixels, tables, truth, strength, project, grey)
         return ops.concatenate([ops.stop_gradient(jpeg.to_ycc(ops.round(restored))), ycc[first:]])
 
@@ -258,6 +267,11 @@ class RestorationTask(keras.Model):
         luma, chroma = ([plane[..., part] for plane in planes] for part in (slice(0, 1), slice(1, 3)))
         by_luma = losses.restoration_loss(*luma, squared=squared, blocking=blocking, floor=losses.LUMA_FLOOR)
         return by_luma + losses.restoration_loss(*chroma, squared=squared)
+
+
+def _bound_by_bins(inputs: dict[str, Any]) -> Any:
+    """1 for each patch whose bins bind it, 0 for one that was compressed before: the last bins do not know that."""
+    return 1 - inputs["truth"][:, deconvnet.CLASSES.index("double_jpeg")]
 
 
 def _first_quarter(batch: Any) -> Any:

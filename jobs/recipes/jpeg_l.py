@@ -12,8 +12,8 @@ RECIPE = dataclasses.replace(
     network=SIZES["L"],
     phases=(
         Phase(0.05, 128, 64, squared=False),
-        Phase(0.85, 128, 64, squared=True, blocking=0.03),
-        Phase(1.0, 256, 16, squared=True, blocking=0.03),
+        Phase(0.85, 128, 64, squared=True, blocking=0.03, projected=True),
+        Phase(1.0, 256, 16, squared=True, blocking=0.03, projected=True),
     ),
     learning_rate=5e-4,
     final_rate=1e-6,

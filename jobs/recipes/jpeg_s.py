@@ -26,8 +26,8 @@ RECIPE = Recipe(
     # what PSNR measures, on larger patches, which have fewer pixels that see a border.
     phases=(
         Phase(0.05, 64, 32, squared=False),
-        Phase(0.75, 96, 14, squared=True, blocking=0.03),
-        Phase(1.0, 128, 8, squared=True, blocking=0.03),
+        Phase(0.75, 96, 14, squared=True, blocking=0.03, projected=True),
+        Phase(1.0, 128, 8, squared=True, blocking=0.03, projected=True),
     ),
     steps=60_000,
     drop_tables=0.1,

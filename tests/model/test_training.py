@@ -15,7 +15,7 @@ import pytest
 from keras import ops
 
 from jobs import recipes
-from model import deconvnet, growing, jpeg, training
+from model import deconvnet, exporting, growing, jpeg, training
 from model.capture import Capture
 from model.dataset import DegradedPatches
 from model.deconvnet import DeconvNet
@@ -291,6 +291,33 @@ def test_the_head_alone_sees_a_quarter_of_the_patches_restored(
     # A pixel at its limit stays there, others are three grey levels brighter.
     brighter = np.clip(patches["degraded"][:1].astype(int) + 3, 0, 255)
     np.testing.assert_allclose(seen[-1][:1], ops.convert_to_numpy(jpeg.to_ycc(brighter)), atol=0.02)
+
+
+def test_luma_is_trained_where_restoring_puts_it(photo: Array) -> None:
+    network = deconvnet.build(RECIPE.network)
+    network.tail.bias.assign([20.0 / 128, 0, 0])  # of luma: far out of the bins
+    muted = [Photo("muted.png", (photo // 4 + 96).astype(np.uint8))]  # no value reaches its limit
+    twice = Degradation(quality=(50, 50), double_share=0.5, clean_share=0.0, other_share=0.0)
+    inputs = DegradedPatches(muted, twice, patch=16, batch=16, seed=1, drop_tables=0.3)[0] | {
+        "told": np.ones((16, 1), np.float32)
+    }
+    once = 1 - inputs["truth"][:, deconvnet.CLASSES.index("double_jpeg")]
+    bound = (once > 0) & inputs["tables"].any(axis=(1, 2, 3))
+    ones = np.ones(16, np.float32)
+
+    def restored(projected: bool) -> Array:
+        task = training.RestorationTask(network, Phase(1.0, 16, 16, squared=True, projected=projected))
+        return np.asarray(ops.convert_to_numpy(task(inputs)["restored"]))
+
+    rgb = exporting.restore(
+        network, inputs["degraded"].astype(np.float32), inputs["tables"], inputs["truth"], ones, once, 0 * ones
+    )
+    trained = restored(projected=True)
+    np.testing.assert_allclose(trained, ops.convert_to_numpy(jpeg.to_ycc(rgb)), atol=0.01)
+    moved = np.abs(trained - restored(projected=False))[..., 0].max(axis=(1, 2))
+    assert 0 < bound.sum() < bound.size
+    assert (moved[bound] > 5).all()
+    assert not moved[~bound].any()
 
 
 def test_chroma_is_measured_by_its_own_harm_where_it_goes_its_own_way() -> None:
