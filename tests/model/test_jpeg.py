@@ -58,6 +58,14 @@ def test_colour_goes_there_and_back_and_luma_is_that_of_pillow(photo: Array) -> 
     assert np.abs(ycc[0] + 128 - pillow).max() <= 1.01
 
 
+def test_the_inverse_is_the_transposed_convolution_of_the_dct() -> None:
+    coefficients = np.random.default_rng(2).normal(0, 50, (2, 3, 5, 64)).astype(np.float32)
+
+    general = ops.conv_transpose(coefficients, jpeg.dct_basis()[:, :, None, :], strides=8, padding="valid")
+
+    np.testing.assert_allclose(numpy(jpeg.inverse_dct(coefficients)), numpy(general), atol=1e-3)
+
+
 def test_neutral_colours_have_no_chroma() -> None:
     grey = np.linspace(0, 255, 16, dtype=np.float32).reshape(1, 4, 4, 1)
 
