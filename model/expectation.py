@@ -3,7 +3,8 @@
 What a network estimates is drawn towards zero the less it knows, and often lies outside the bin that the coefficient
 must have come from. The nearest place inside (`jpeg.project`) is then possible, but the truth lies further in. Where it
 lay on average was counted on photographs for training (`python -m benchmarks.expectation`): by how far the estimate is
-from the middle of its bin, what the file stored, the frequency, and the size of the quantisation step.
+from the middle of its bin, what the file stored, the frequency, and the size of the quantisation step. Models are
+trained for this table (`Phase.projected`): with another they restore worse until they are trained again.
 """
 
 from __future__ import annotations
