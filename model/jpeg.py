@@ -35,7 +35,8 @@ _TO_YCC = np.array(
     ],
     np.float32,
 )
-_MIDDLE = np.array([128.0, 0.0, 0.0], np.float32)
+# Subtracted from all three alike, it comes off luma alone: the weights of luma sum to 1, those of chroma to 0.
+_MIDDLE = 128.0
 _TO_RGB = np.array([[1.0, 0.0, 1.402], [1.0, -0.344136286, -0.714136286], [1.0, 1.772, 0.0]], np.float32)
 
 
@@ -48,12 +49,12 @@ def to_ycc(rgb: Any) -> Any:
     Returns:
         `(..., 3)` float32: luma minus 128 and the two chroma differences, each -128..127.5.
     """
-    return ops.matmul(ops.cast(rgb, "float32"), _TO_YCC.T) - _MIDDLE
+    return ops.matmul(ops.cast(rgb, "float32") - _MIDDLE, _TO_YCC.T)
 
 
 def to_rgb(ycc: Any) -> Any:
     """The inverse of `to_ycc`; not clipped, not rounded."""
-    return ops.matmul(ycc + _MIDDLE, _TO_RGB.T)
+    return ops.matmul(ycc, _TO_RGB.T) + _MIDDLE
 
 
 @functools.cache

@@ -129,9 +129,8 @@ class ShuffledTranspose(keras.layers.Conv2DTranspose):
         taps = ops.reshape(self.kernel, (3, s, 3, s, self.filters, channels))
         taps = ops.transpose(ops.flip(taps, axis=(0, 2)), (0, 2, 5, 1, 3, 4))
         phases = ops.conv(inputs, ops.reshape(taps, (3, 3, channels, s * s * self.filters)), padding="same")
-        phases = ops.reshape(phases, (batch, rows, cols, s, s, self.filters))
-        pixels = ops.reshape(ops.transpose(phases, (0, 1, 3, 2, 4, 5)), (batch, s * rows, s * cols, self.filters))
-        return pixels + self.bias
+        phases = ops.reshape(phases + ops.tile(self.bias, s * s), (batch, rows, cols, s, s, self.filters))
+        return ops.reshape(ops.transpose(phases, (0, 1, 3, 2, 4, 5)), (batch, s * rows, s * cols, self.filters))
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
