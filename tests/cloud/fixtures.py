@@ -84,7 +84,8 @@ def use_twin(twin: GcsTwin, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     # Beam looks for credentials once in a process and keeps them; those of a service that has stopped get no token.
     monkeypatch.setattr(auth._Credentials, "_credentials_init", False)
     monkeypatch.setattr(auth._Credentials, "_credentials", None)
-    # With a service account google-auth asks Google, in a thread of its own, in which regions it may be used.
-    monkeypatch.setattr(
+    # With a service account google-auth asks Google, in a thread of its own, in which regions it may be used. Never
+    # undone: a client that outlives its test would ask then, and its warnings would stand in the next test's output.
+    pytest.MonkeyPatch().setattr(
         CredentialsWithRegionalAccessBoundary, "_is_regional_access_boundary_lookup_required", lambda _: False
     )
