@@ -105,13 +105,11 @@ class Page:
         pixels: as stored, not turned by the orientation tag.
         alpha: `(height, width)` of the same dtype, or None; never restored, never multiplied in.
         metadata: of this page.
-        restorable: None, or why the page goes through untouched (`bilevel`, `palette-graphic`, ...).
     """
 
     pixels: Pixels
     alpha: Pixels | None = None
     metadata: Metadata = Metadata()
-    restorable: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -148,7 +146,7 @@ class Image:
 
 @dataclasses.dataclass(frozen=True)
 class Damage:
-    """What the model says of an image before it restores it.
+    """What the model says of a page.
 
     Attributes:
         kind: the most likely class.
@@ -169,28 +167,39 @@ class Damage:
     recompressed: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What the model saw of one page.
+
+    Attributes:
+        damage: before anything was done.
+        spared: None, or why the page stays as it is (`already-good`, `graphics`, `gate-changed`).
+        remaining: the damage of the restored pixels; None where the page stays as it is.
+    """
+
+    damage: Damage
+    spared: str | None = None
+    remaining: Damage | None = None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Restoration:
     """One image, and what the model made of it.
 
     Attributes:
         image: as decoded.
-        pages: restored pixels, one for each page, of its type and `scale` times its size; empty where nothing was
-            restored.
-        damage: what the model estimated.
-        remaining: what it estimates of the restored pixels; None where nothing was restored.
+        pages: one for each page, of its type and `scale` times its size, with its own pixels where it stays as it is;
+            empty where all do.
+        looks: one for each page.
         projected: that the luma was kept in the file's quantisation bins.
-        spared: None, or why the model left the image alone (`already-good`, `graphics`).
         task, scale: of the model, as in its contract.
         device: what the model ran on: `cpu`, or the accelerator's name.
     """
 
     image: Image
     pages: tuple[Pixels, ...]
-    damage: Damage
-    remaining: Damage | None = None
+    looks: tuple[Look, ...]
     projected: bool = False
-    spared: str | None = None
     task: str = "jpeg"
     scale: int = 1
     device: str = "cpu"

@@ -23,7 +23,6 @@ _REASONS = {
     "improved": "what the model made of it passed every check of the gate",
     "already-good": "it looks like a picture of good quality; there is nothing to restore",
     "graphics": "it is no photograph but a drawing, a page of text or a screenshot",
-    "nothing-to-restore": "it has no page that can be restored",
     **KEPT_REASONS,
     **{
         error.reason: " ".join((error.__doc__ or error.reason).split()).rstrip(".")

@@ -7,9 +7,10 @@ kept as it was: no check is weighed against another.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import cv2
@@ -19,7 +20,19 @@ from apache_beam.metrics import Metrics
 
 from model import metrics, metrics_of_rows
 from pipeline import logs
-from pipeline.elements import Check, Damage, Encoded, Image, Judged, Measures, Metadata, Pixels, Restoration, Verdict
+from pipeline.elements import (
+    Check,
+    Damage,
+    Encoded,
+    Image,
+    Judged,
+    Look,
+    Measures,
+    Metadata,
+    Pixels,
+    Restoration,
+    Verdict,
+)
 
 _BLOCK = 8
 _STRIPE = 32 * _BLOCK
@@ -164,19 +177,17 @@ def judge(encoded: Encoded, gate: Gate, references: References | None = None) ->
         The restored bytes, or the source's own, with the verdict.
     """
     restoration = encoded.restoration
-    image = restoration.image
-    damage = restoration.damage
-    gate = gate.of(restoration.task, damage)
+    image, looks = restoration.image, restoration.looks
     reference = None if references is None else references(image.ref.name)
-    source, scale = image.pages[0].pixels, restoration.scale
-    before = measure(source, reference, damage.quality, compared=None if scale == 1 else enlarged(source, scale))
-    if restoration.spared is not None or not encoded.pages:
-        verdict = Verdict("kept", restoration.spared or "nothing-to-restore", before, damage=damage)
+    if not encoded.pages:
+        before = _before(restoration, 0, reference)
+        verdict = Verdict("kept", str(looks[0].spared), before, damage=looks[0].damage)
         return _keep(image, verdict, restoration.device)
-    remaining = _remaining_quality(restoration.remaining)
-    after = measure(reduced(encoded.pages[0], scale), reference, remaining, compared=encoded.pages[0])
-    harm = [*_harm(restoration, encoded, gate), *_left(restoration.task, damage, restoration.remaining, gate)]
-    verdict = _verdict(harm, before, after, gate, damage)
+    # A pristine picture is one of the first page.
+    found = [_found(encoded, number, gate, None if number else reference) for number in range(len(image.pages))]
+    # A picture of another size is another picture.
+    changed = [_changed(_share_changed(encoded))] if restoration.scale == 1 else []
+    verdict = _verdict(changed, found, looks)
     if verdict.outcome == "kept":
         return _keep(image, verdict, restoration.device)
     return Judged(
@@ -194,23 +205,49 @@ def judge(encoded: Encoded, gate: Gate, references: References | None = None) ->
     )
 
 
-def _harm(restoration: Restoration, encoded: Encoded, gate: Gate) -> list[Check]:
-    """Checks of what was written against what was decoded."""
-    image = restoration.image
-    sources = [page.pixels for page in image.pages]
-    pairs = [(reduced(page, restoration.scale), source) for page, source in zip(encoded.pages, sources, strict=True)]
-    if restoration.scale != 1:
-        # A picture of another size is another picture, and no bins are known of it.
-        return [_at_most("drift", max(block_drift(*pair) for pair in pairs), gate.drift)]
-    checks = [_changed(max(float(np.mean(written != decoded)) for written, decoded in pairs))]
-    if image.quantization is not None:
+class _Found(NamedTuple):
+    """What was found of one page: measures of its two states, and the checks that they had to pass."""
+
+    before: Measures
+    after: Measures
+    checks: list[Check]
+
+
+def _found(encoded: Encoded, number: int, gate: Gate, reference: Pixels | None) -> _Found:
+    """Measures and checks one page."""
+    restoration, written = encoded.restoration, encoded.pages[number]
+    look, source = restoration.looks[number], restoration.image.pages[number].pixels
+    gate = gate.of(restoration.task, look.damage)
+    smaller = reduced(written, restoration.scale)
+    before = _before(restoration, number, reference)
+    after = measure(smaller, reference, _remaining_quality(look.remaining), compared=written)
+    harm = _harm(restoration, smaller, source, gate)
+    return _Found(before, after, [*harm, *_left(restoration.task, look, gate), *_worse(before, after, gate)])
+
+
+def _before(restoration: Restoration, number: int, reference: Pixels | None) -> Measures:
+    """Measures of a page as it came."""
+    source, scale = restoration.image.pages[number].pixels, restoration.scale
+    quality = restoration.looks[number].damage.quality
+    return measure(source, reference, quality, compared=None if scale == 1 else enlarged(source, scale))
+
+
+def _share_changed(encoded: Encoded) -> float:
+    """Share of values that differ in the page that changed most."""
+    pairs = zip(encoded.pages, encoded.restoration.image.pages, strict=True)
+    return max(float(np.mean(written != page.pixels)) for written, page in pairs)
+
+
+def _harm(restoration: Restoration, written: Pixels, decoded: Pixels, gate: Gate) -> list[Check]:
+    """Checks of what was written, at the source's size, against what was decoded."""
+    checks: list[Check] = []
+    if restoration.image.quantization is not None and restoration.scale == 1:
         # Where the last bins do not bind, as after noise or an earlier compression, it is told what left them.
         limit = gate.outside_bins if restoration.projected else 1.0
-        share = max(outside_bins(written, decoded, image.quantization[0]) for written, decoded in pairs)
-        checks.append(_at_most("bins", share, limit))
+        checks.append(_at_most("bins", outside_bins(written, decoded, restoration.image.quantization[0]), limit))
         if restoration.projected:
             return checks
-    return [*checks, _at_most("drift", max(block_drift(*pair) for pair in pairs), gate.drift)]
+    return [*checks, _at_most("drift", block_drift(written, decoded), gate.drift)]
 
 
 def _remaining_quality(remaining: Damage | None) -> float | None:
@@ -222,8 +259,9 @@ def _remaining_quality(remaining: Damage | None) -> float | None:
     return None if remaining is None or remaining.kind == "double_jpeg" else remaining.quality
 
 
-def _left(task: str, damage: Damage, remaining: Damage | None, gate: Gate) -> list[Check]:
+def _left(task: str, look: Look, gate: Gate) -> list[Check]:
     """Checks that there is no more of what a model takes away than there was, by its own estimate."""
+    damage, remaining = look.damage, look.remaining
     if remaining is None:
         return []
     match task:
@@ -261,13 +299,23 @@ def _at_most(name: str, value: float, limit: float) -> Check:
     return Check(name, _finite(value), limit, value <= limit)
 
 
-def _verdict(harm: list[Check], before: Measures, after: Measures, gate: Gate, damage: Damage) -> Verdict:
-    """Decides by the checks against the source and those of the two states."""
-    checks = (*harm, *_worse(before, after, gate))
+def _verdict(changed: list[Check], found: Sequence[_Found], looks: Sequence[Look]) -> Verdict:
+    """Decides by what was found of all pages; the first one that was restored speaks for the image in its row."""
+    checks = (*changed, *_worst([page.checks for page in found]))
+    first = next((number for number, look in enumerate(looks) if look.spared is None), 0)
+    before, after, damage = found[first].before, found[first].after, looks[first].damage
     failed = [check.name for check in checks if not check.passed]
     if failed:
         return Verdict("kept", f"gate-{failed[0]}", before, gate=checks, damage=damage)
     return Verdict("restored", "improved", before, after, checks, damage)
+
+
+def _worst(pages: Sequence[Sequence[Check]]) -> list[Check]:
+    """Of each check the page that passed it worst, in the order in which they were made."""
+    by_name: dict[str, list[Check]] = {}
+    for check in itertools.chain(*pages):
+        by_name.setdefault(check.name, []).append(check)
+    return [min(checks, key=lambda check: (check.passed, check.limit - check.value)) for checks in by_name.values()]
 
 
 def _worse(before: Measures, after: Measures, gate: Gate) -> list[Check]:
@@ -344,22 +392,22 @@ class Tally:
         return _measures(likeness.psnr, likeness.ssim, blockiness, quality)
 
 
-def judge_tallies(pages: Sequence[Tally], damage: Damage, remaining: Damage, gate: Gate, task: str = "jpeg") -> Verdict:
+def judge_tallies(pages: Sequence[Tally], looks: Sequence[Look], gate: Gate, task: str = "jpeg") -> Verdict:
     """Decides about an image of which no quantisation bins are known, as `judge` does.
 
     Args:
-        pages: of all its pages.
-        damage, remaining: as in `Restoration`.
+        pages, looks: of all its pages.
         gate: what an output must not do.
         task: of the model, of scale 1.
     """
-    gate = gate.of(task, damage)
-    harm = [
-        _changed(max(page.changed for page in pages)),
-        _at_most("drift", max(page.drift for page in pages), gate.drift),
-        *_left(task, damage, remaining, gate),
-    ]
-    return _verdict(harm, pages[0].before(damage.quality), pages[0].after(_remaining_quality(remaining)), gate, damage)
+    found = [_found_in(page, look, gate.of(task, look.damage), task) for page, look in zip(pages, looks, strict=True)]
+    return _verdict([_changed(max(page.changed for page in pages))], found, looks)
+
+
+def _found_in(page: Tally, look: Look, gate: Gate, task: str) -> _Found:
+    before, after = page.before(look.damage.quality), page.after(_remaining_quality(look.remaining))
+    checks = [_at_most("drift", page.drift, gate.drift), *_left(task, look, gate), *_worse(before, after, gate)]
+    return _Found(before, after, checks)
 
 
 def _finite(value: float) -> float:

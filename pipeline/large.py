@@ -23,12 +23,12 @@ from pipeline.codec.exif import changed_by_tiff
 from pipeline.codec.header import Limits, names
 from pipeline.codec.large_tiff import LargePage, LargeTiff, is_exact, open_large, open_written, write_large
 from pipeline.codec.transforms import Run, run_here
-from pipeline.elements import Damage, DeadLetter, File, ImageRef, Judged, LargeFile, Pixels, Row, Verdict
+from pipeline.elements import DeadLetter, File, ImageRef, Judged, LargeFile, Look, Pixels, Row, Verdict
 from pipeline.failures import Failed, ImageError, NotRestorableError, UnsupportedImageError
 from pipeline.judging import Gate, Tally, judge_tallies, kinds_of
 from pipeline.recording import RunInfo, write_image
 from pipeline.references import ReferenceFolder
-from pipeline.restoring import RestoreSettings, count_busy, damage_of, triage
+from pipeline.restoring import RestoreSettings, count_busy, damage_of
 from pipeline.spool import Content, Spool
 from pipeline.storage import open_storage
 
@@ -172,13 +172,13 @@ class _Restored:
 
     Attributes:
         spool: the output.
-        digests: SHA-256 of each page's restored pixels, rows in order.
-        remaining: what the model estimates of the first page's restored pixels.
+        digests: SHA-256 of each page's pixels, rows in order.
+        looks: one for each page.
     """
 
     spool: Spool
     digests: tuple[str, ...]
-    remaining: Damage
+    looks: tuple[Look, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -204,16 +204,14 @@ class _Way:
             find: finds the pristine picture by the image's name; None where there are none.
         """
         estimates = [self._estimate(page) for page in self.image.pages]
-        task = self.restorer.contract.task
-        damage = damage_of(estimates[0], None, task)
+        task, model = self.restorer.contract.task, self.settings.model
+        looks = [model.look(estimate, None, task) for estimate in estimates]
         reference = None if find is None else find(self.file.ref.name)
-        model = self.settings.model
-        spared = triage(damage, model.keep_above_quality, model.assume_quality, task)
-        if spared is not None:
+        if all(look.spared for look in looks):
             Metrics.counter("restore", "images_spared").inc()
-            before = self._tally(0, None, reference).before(damage.quality)
-            return self._kept(Verdict("kept", spared, before, damage=damage))
-        restored = self._restored([model.told(estimate, None) for estimate in estimates])
+            before = self._tally(0, None, reference).before(looks[0].damage.quality)
+            return self._kept(Verdict("kept", str(looks[0].spared), before, damage=looks[0].damage))
+        restored = self._restored(looks, [model.told(estimate, None) for estimate in estimates])
         with _stage(self.file.ref, "encode"):
             written = open_written(restored.spool, self.image)
             tallies = [self._tally(0, written, reference)]
@@ -221,7 +219,7 @@ class _Way:
             for number, (tally, digest) in enumerate(zip(tallies, restored.digests, strict=True)):
                 if is_exact(self.image.pages[number], self.settings.form) and tally.digest != digest:
                     raise UnsupportedImageError(f"page {number} of a lossless tiff came back different")
-        verdict = judge_tallies(tallies, damage, restored.remaining, self.settings.gate, task)
+        verdict = judge_tallies(tallies, restored.looks, self.settings.gate, task)
         return self._kept(verdict) if verdict.outcome == "kept" else self._replaced(verdict, restored.spool)
 
     def _rows(self, page: LargePage, start: int, stop: int) -> tuple[Pixels, Pixels | None]:
@@ -235,25 +233,33 @@ class _Way:
             sampler.add(start, self._rows(page, start, stop)[0])
         return self.restorer.estimate_pieces(sampler.pieces())
 
-    def _restored(self, estimates: list[Estimate]) -> _Restored:
-        """Restores all pages, and writes them as they come."""
-        pages = self.image.pages
-        size = pages[0].height, pages[0].width
-        sampler = Sampler(sample_places(*size), size)
+    def _restored(self, before: list[Look], estimates: list[Estimate]) -> _Restored:
+        """Restores the pages that are not spared, and writes all as they come."""
+        pages, task = self.image.pages, self.restorer.contract.task
         digests = [hashlib.sha256() for _ in pages]
+        looks = list(before)
 
         def rows(number: int) -> Iterator[tuple[Pixels, Pixels | None]]:
-            for top, pixels, alpha in self._bands(pages[number], estimates[number]):
-                digests[number].update(pixels.tobytes())
-                if number == 0:
-                    sampler.add(top, pixels)
+            page, digest = pages[number], digests[number]
+            if looks[number].spared is not None:
+                for start, stop in _stretches(page):
+                    pixels, alpha = self._rows(page, start, stop)
+                    digest.update(pixels.tobytes())
+                    yield pixels, alpha
+                return
+            size = page.height, page.width
+            sampler = Sampler(sample_places(*size), size)
+            for top, pixels, alpha in self._bands(page, estimates[number]):
+                digest.update(pixels.tobytes())
+                sampler.add(top, pixels)
                 yield pixels, alpha
+            remaining = damage_of(self.restorer.estimate_pieces(sampler.pieces()), None, task)
+            looks[number] = dataclasses.replace(looks[number], remaining=remaining)
 
         with _stage(self.file.ref, "encode"):
             all_rows = [rows(number) for number in range(len(pages))]
             spool = Spool.written_by(lambda to: write_large(to, self.image, all_rows, self.settings.form))
-        remaining = damage_of(self.restorer.estimate_pieces(sampler.pieces()), None, self.restorer.contract.task)
-        return _Restored(spool, tuple(digest.hexdigest() for digest in digests), remaining)
+        return _Restored(spool, tuple(digest.hexdigest() for digest in digests), tuple(looks))
 
     def _bands(self, page: LargePage, estimate: Estimate) -> Iterator[tuple[int, Pixels, Pixels | None]]:
         """Restores a page: first row, pixels and alpha of one band after another."""

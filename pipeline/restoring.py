@@ -18,7 +18,7 @@ from model.busy import CLOCK
 from model.device import AUTO
 from model.restorer import Estimate, RestorationError, Restorer, Task
 from pipeline import logs, models
-from pipeline.elements import Damage, DeadLetter, Image, Page, Restoration
+from pipeline.elements import Damage, DeadLetter, Image, Look, Restoration
 from pipeline.failures import NotRestorableError, Outcome
 
 # Beam 2.77 loses this module where an optional one beside it cannot be imported, and then warns at every load.
@@ -70,6 +70,11 @@ class RestoreSettings:
         """What the decoder is told of an image: the model's estimate, or what is known of the damage in its place."""
         return estimate if self.assume_quality is None else estimate.assuming(self.assume_quality, header_quality)
 
+    def look(self, estimate: Estimate, header_quality: int | None, task: str) -> Look:
+        """What a model of that task sees of a page, and whether it is spared."""
+        damage = damage_of(estimate, header_quality, task)
+        return Look(damage, triage(damage, self.keep_above_quality, self.assume_quality, task))
+
 
 def damage_of(estimate: Estimate, header_quality: int | None, task: str = "jpeg") -> Damage:
     """What pixels and header together say of an image, by a model of that task."""
@@ -88,7 +93,7 @@ def damage_of(estimate: Estimate, header_quality: int | None, task: str = "jpeg"
 def triage(
     damage: Damage, keep_above_quality: float, assume_quality: float | None = None, task: str = "jpeg"
 ) -> str | None:
-    """Why an image is left alone, or None where there is something to restore.
+    """Why a page is left alone, or None where there is something to restore.
 
     For a model that undoes JPEG the header is believed, better or worse than the pixels look (a smooth sky hides its
     compression from the estimate), unless they contradict it: then the file was compressed before, and they count.
@@ -165,29 +170,30 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
         return [*self._restore(batch[:middle], model), *self._restore(batch[middle:], model)]
 
     def _restore_together(self, batch: list[Image], model: Restorer) -> list[Restoration]:
-        settings = self._settings
         plans = [self._plan(image, model) for image in batch]
-        restored = iter(model.restore([task for _, _, tasks in plans for task in tasks]))
+        restored = iter(model.restore([task for tasks in plans for _, task in tasks if task is not None]))
         results: list[Restoration] = []
-        for image, (damage, spared, tasks) in zip(batch, plans, strict=True):
-            if spared is not None:
+        for image, plan in zip(batch, plans, strict=True):
+            tasks = [task for _, task in plan if task is not None]
+            pages = tuple(
+                page.pixels if task is None else next(restored)
+                for page, (_, task) in zip(image.pages, plan, strict=True)
+            )
+            looks = tuple(
+                self._again(image, look, page.pixels, pixels, model)
+                for page, pixels, (look, _) in zip(image.pages, pages, plan, strict=True)
+            )
+            bound = any(task.project and task.tables is not None for task in tasks)
+            if not tasks:
                 Metrics.counter("restore", "images_spared").inc()
-                results.append(Restoration(image, (), damage, spared=spared, device=model.device))
-                continue
-            pages = tuple(page.pixels if page.restorable else next(restored) for page in image.pages)
-            if all(np.array_equal(page.pixels, after) for page, after in zip(image.pages, pages, strict=True)):
-                # As at strength 0: writing the same pixels again would only lose some of them.
-                results.append(Restoration(image, (), damage, spared="gate-changed", device=model.device))
-                continue
             Metrics.counter("restore", "pixels").inc(sum(task.pixels[..., 0].size for task in tasks))
-            left = model.estimate([pages[_first_restorable(image)]])[0]
             results.append(
                 Restoration(
                     image,
-                    pages,
-                    damage,
-                    remaining=damage_of(left, image.header_quality, model.contract.task),
-                    projected=any(task.project and task.tables is not None for task in tasks) and settings.strength > 0,
+                    # Writing the same pixels again would only lose some of them.
+                    pages if any(look.spared is None for look in looks) else (),
+                    looks,
+                    projected=bound and self._settings.strength > 0,
                     task=model.contract.task,
                     scale=model.scale,
                     device=model.device,
@@ -195,42 +201,38 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
             )
         return results
 
-    def _plan(self, image: Image, model: Restorer) -> tuple[Damage, str | None, list[Task]]:
-        """What the model thinks of an image, why it is spared if it is, and its pages as tasks."""
+    def _plan(self, image: Image, model: Restorer) -> list[tuple[Look, Task | None]]:
+        """What the model sees of each page, and the task that it is, if it is one."""
         settings = self._settings
-        pages: list[Page] = [page for page in image.pages if page.restorable is None]
-        if not pages:
-            page = image.pages[0]
-            damage = damage_of(model.estimate([page.pixels])[0], image.header_quality, model.contract.task)
-            return damage, page.restorable, []
-        estimates = model.estimate([page.pixels for page in pages])
-        damage = damage_of(estimates[0], image.header_quality, model.contract.task)
-        spared = triage(damage, settings.keep_above_quality, settings.assume_quality, model.contract.task)
-        if spared is not None:
-            return damage, spared, []
-        told = [settings.told(estimate, image.header_quality) for estimate in estimates]
-        tasks = [
-            Task(
+        plan: list[tuple[Look, Task | None]] = []
+        for page, estimate in zip(image.pages, model.estimate([page.pixels for page in image.pages]), strict=True):
+            look = settings.look(estimate, image.header_quality, model.contract.task)
+            told = settings.told(estimate, image.header_quality)
+            task = Task(
                 page.pixels,
                 tables=image.quantization,
-                estimate=estimate,
+                estimate=told,
                 strength=settings.strength,
                 # The bins are those of the last compression: they would hold on to the harm of an earlier one.
-                project=model.projects and not told[0].contradicts(image.header_quality),
+                project=model.projects and not told.contradicts(image.header_quality),
             )
-            for page, estimate in zip(pages, told, strict=True)
-        ]
-        return damage, None, tasks
+            plan.append((look, task if look.spared is None else None))
+        return plan
+
+    def _again(self, image: Image, look: Look, before: Any, after: Any, model: Restorer) -> Look:
+        """The look at a page, with what the model sees of it now."""
+        if look.spared is not None:
+            return look
+        if np.array_equal(before, after):  # as at strength 0
+            return dataclasses.replace(look, spared="gate-changed")
+        left = model.estimate([after])[0]
+        return dataclasses.replace(look, remaining=damage_of(left, image.header_quality, model.contract.task))
 
 
 def count_busy() -> None:
     """Adds to the counters of how busy this process is with the model."""
     for name, milliseconds in zip(("busy_ms", "wall_ms"), CLOCK.take(), strict=True):
         Metrics.counter("restore", name).inc(milliseconds)
-
-
-def _first_restorable(image: Image) -> int:
-    return next(place for place, page in enumerate(image.pages) if page.restorable is None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,7 +36,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 ENDS = {"&&", "||", "|", ";", ">", ">>", "2>"}
 
 # What only the model says of a picture that the codec would let through.
-SPARED = {"already-good", "graphics", "nothing-to-restore"}
+SPARED = {"already-good", "graphics"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,7 +64,6 @@ def enlarged(image: Image, pages: tuple[Pixels, ...], scale: int) -> Image:
                 pixels,
                 None if page.alpha is None else _alpha(page.alpha, scale),
                 of_metadata(page.metadata, scale),
-                page.restorable,
             )
             for page, pixels in zip(image.pages, pages, strict=True)
         ),

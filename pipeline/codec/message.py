@@ -30,7 +30,6 @@ def pack(picture: Picture) -> tuple[dict[str, Any], list[Any]]:
         {
             "pixels": put(page.pixels),
             "alpha": put(page.alpha),
-            "restorable": page.restorable,
             "metadata": {
                 **{name: put(getattr(page.metadata, name)) for name in BYTES},
                 "density": page.metadata.density,
@@ -63,7 +62,6 @@ def unpack(fields: Mapping[str, Any], parts: Sequence[Any]) -> Picture:
         )
 
     pages = tuple(
-        Page(array(page["pixels"]), array(page["alpha"]), metadata(page["metadata"]), page["restorable"])
-        for page in fields["pages"]
+        Page(array(page["pixels"]), array(page["alpha"]), metadata(page["metadata"])) for page in fields["pages"]
     )
     return Picture(pages, array(fields["quantization"]), fields["encoding"])

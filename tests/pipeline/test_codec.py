@@ -29,7 +29,7 @@ from pipeline.codec import (
 )
 from pipeline.codec.header import Picture
 from pipeline.codec.message import pack, unpack
-from pipeline.elements import Damage, Image, Restoration
+from pipeline.elements import Damage, Image, Look, Restoration
 from pipeline.failures import DamagedImageError, ImageError, TooLargeError, TooManyPixelsError
 from pipeline.guard import Guard, stop_idle
 from tests.pipeline.picture_files import (
@@ -47,7 +47,7 @@ from tests.pipeline.picture_files import (
     tiff,
 )
 
-NO_DAMAGE = Damage("none", 1.0, 90.0, 0.0, 0.0, None, False)
+LOOK = Look(Damage("none", 1.0, 90.0, 0.0, 0.0, None, False))
 
 
 def image_of(name: str) -> Image:
@@ -382,8 +382,10 @@ def test_bad_files_become_dead_letters_kept_ones_go_on_as_they_are_and_good_ones
 def test_restored_images_are_encoded_and_spared_ones_pass_with_no_data() -> None:
     image = image_of("png rgb")
     restorations = [
-        Restoration(image, brighter(image), NO_DAMAGE),
-        Restoration(dataclasses.replace(image, file=of(b"", "spared")), (), NO_DAMAGE, spared="already-good"),
+        Restoration(image, brighter(image), (LOOK,)),
+        Restoration(
+            dataclasses.replace(image, file=of(b"", "spared")), (), (dataclasses.replace(LOOK, spared="already-good"),)
+        ),
     ]
 
     with TestPipeline(runner=FnApiRunner()) as root:

@@ -15,7 +15,7 @@ from PIL import Image as PilImage
 
 from model.degradation import compress
 from pipeline.codec import Limits
-from pipeline.elements import Damage, Encoded, File, Image, ImageRef, Page, Restoration
+from pipeline.elements import Damage, Encoded, File, Image, ImageRef, Look, Page, Restoration
 from pipeline.judging import Gate, block_drift, judge, measure, outside_bins
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -23,13 +23,20 @@ Array = np.ndarray[Any, np.dtype[Any]]
 DAMAGE = Damage("jpeg_15", 0.9, 20.0, 0.0, 0.0, 20, False)
 
 
+def left(**changes: Any) -> Look:
+    """A look at a page whose restored pixels show other damage."""
+    return Look(DAMAGE, remaining=dataclasses.replace(DAMAGE, **changes))
+
+
+IMPROVED = left(quality=60.0)
+
+
 def encoded(decoded: Array, written: Array, tables: Array | None, **changes: Any) -> Encoded:
     data = decoded.tobytes()
     file = File(ImageRef("a.jpg", len(data), "1"), data, "", hashlib.sha256(data).hexdigest())
     image = Image(file, "jpeg", (Page(decoded),), quantization=tables, header_quality=20)
-    remaining = dataclasses.replace(DAMAGE, quality=60.0)
-    values: dict[str, Any] = {"remaining": remaining, "projected": tables is not None, **changes}
-    restoration = Restoration(image, (written,), DAMAGE, **values)
+    values: dict[str, Any] = {"looks": (IMPROVED,), "projected": tables is not None, **changes}
+    restoration = Restoration(image, (written,), **values)
     return Encoded(restoration, b"restored", "jpeg", "", (written,), ("thumbnail",))
 
 
@@ -85,11 +92,11 @@ def test_a_better_picture_in_its_bins_replaces_its_input(pair: tuple[Array, Arra
         (lambda d, t: d, {}, "gate-changed"),
         (lambda d, t: np.clip(d.astype(int) + 40, 0, 255).astype(np.uint8), {}, "gate-bins"),
         (lambda d, t: np.clip(d.astype(int) + 40, 0, 255).astype(np.uint8), {"projected": False}, "gate-drift"),
-        (lambda d, t: compress(d[..., 0], 20)[0][..., None] ^ np.uint8(1), {"remaining": DAMAGE}, None),
-        (lambda d, t: smoothed(d, t), {"remaining": dataclasses.replace(DAMAGE, quality=5.0)}, "gate-quality"),
+        (lambda d, t: compress(d[..., 0], 20)[0][..., None] ^ np.uint8(1), {"looks": (left(),)}, None),
+        (lambda d, t: smoothed(d, t), {"looks": (left(quality=5.0),)}, "gate-quality"),
         (
             lambda d, t: smoothed(d, t),
-            {"remaining": dataclasses.replace(DAMAGE, quality=5.0, kind="double_jpeg")},
+            {"looks": (left(quality=5.0, kind="double_jpeg"),)},
             None,
         ),
     ],
@@ -135,7 +142,8 @@ def test_a_reference_that_says_worse_is_believed(pair: tuple[Array, Array]) -> N
 
 def test_a_spared_image_is_kept_with_its_reason_and_bytes(pair: tuple[Array, Array]) -> None:
     decoded, tables = pair
-    spared = dataclasses.replace(encoded(decoded, decoded, tables, spared="already-good"), data=b"", pages=())
+    good = (Look(DAMAGE, spared="already-good"),)
+    spared = dataclasses.replace(encoded(decoded, decoded, tables, looks=good), data=b"", pages=())
 
     judged = judge(spared, Gate())
 
@@ -186,15 +194,14 @@ def test_writing_a_jpeg_again_leaves_its_coefficients_in_their_bins(pair: tuple[
     assert image.quantization is not None
 
     restored = at_the_ends_of_the_bins(image.pages[0].pixels, image.quantization)
-    written = encode_restoration(Restoration(image, (restored,), DAMAGE), "same").pages[0]
+    written = encode_restoration(Restoration(image, (restored,), (Look(DAMAGE),)), "same").pages[0]
 
     assert outside_bins(written, image.pages[0].pixels, image.quantization[0]) <= Gate().outside_bins
 
 
 def told(task: str, **changes: Any) -> dict[str, Any]:
     """Of a restoration by a model that knows no JPEG."""
-    remaining = dataclasses.replace(DAMAGE, quality=None, **changes)
-    return {"projected": False, "task": task, "remaining": remaining}
+    return {"projected": False, "task": task, "looks": (left(quality=None, **changes),)}
 
 
 def test_bins_that_do_not_bind_are_told_and_drift_is_held(pair: tuple[Array, Array]) -> None:
@@ -218,8 +225,9 @@ def test_noise_and_blur_that_a_model_takes_away_may_move_block_means(pair: tuple
 
     def reason(task: str, **damage: Any) -> str:
         image = encoded(decoded, drifted, tables, **told(task))
-        harmed = dataclasses.replace(image.restoration.damage, quality=None, **damage)
-        restoration = dataclasses.replace(image.restoration, damage=harmed)
+        (look,) = image.restoration.looks
+        harmed = dataclasses.replace(look, damage=dataclasses.replace(look.damage, quality=None, **damage))
+        restoration = dataclasses.replace(image.restoration, looks=(harmed,))
         return judge(dataclasses.replace(image, restoration=restoration), Gate(blockiness_hidden=9)).verdict.reason
 
     assert Gate().of("denoise", DAMAGE).blockiness == Gate().of("deblur", DAMAGE).blockiness == 0.1
@@ -254,3 +262,40 @@ def test_twice_the_size_is_judged_at_the_size_of_the_source(pair: tuple[Array, A
     assert good.size == (304, 200, 1)
     assert good.verdict.after.psnr == good.verdict.before.psnr == 100.0  # the source is held enlarged, as that is
     assert dark.verdict.reason == "gate-drift"
+
+
+def pages(decoded: list[Array], written: list[Array], looks: list[Look]) -> Encoded:
+    """A TIFF of several pages."""
+    first = encoded(decoded[0], written[0], None)
+    image = dataclasses.replace(first.restoration.image, pages=tuple(map(Page, decoded)))
+    restoration = dataclasses.replace(first.restoration, image=image, pages=tuple(written), looks=tuple(looks))
+    return dataclasses.replace(first, restoration=restoration, pages=tuple(written))
+
+
+def test_one_page_that_fails_keeps_the_whole_file(pair: tuple[Array, Array]) -> None:
+    decoded, tables = pair
+    soft = smoothed(decoded, tables)
+
+    def reason(written: list[Array], looks: list[Look]) -> str:
+        return judge(pages([decoded, decoded], written, looks), Gate()).verdict.reason
+
+    assert reason([soft, soft], [IMPROVED, IMPROVED]) == "improved"
+    assert reason([soft, soft], [IMPROVED, left(quality=10.0)]) == "gate-quality"
+    assert (
+        reason([soft, np.clip(decoded.astype(int) + 5, 0, 255).astype(np.uint8)], [IMPROVED, IMPROVED]) == "gate-drift"
+    )
+    blocky = judge(pages([soft, soft], [soft, decoded], [IMPROVED, IMPROVED]), Gate()).verdict
+    assert blocky.reason == "gate-blockiness"
+    assert [check.name for check in blocky.gate] == ["changed", "drift", "blockiness", "quality"]
+
+
+def test_the_first_page_that_was_restored_speaks_for_the_file(pair: tuple[Array, Array]) -> None:
+    decoded, tables = pair
+    soft = smoothed(decoded, tables)
+    text = Look(dataclasses.replace(DAMAGE, kind="graphics"), spared="graphics")
+
+    verdict = judge(pages([soft, decoded], [soft, soft], [text, IMPROVED]), Gate()).verdict
+
+    assert (verdict.outcome, verdict.damage) == ("restored", DAMAGE)
+    assert verdict.before == measure(decoded, None, 20.0)
+    assert verdict.after == measure(soft, None, 60.0)

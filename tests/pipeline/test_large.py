@@ -21,7 +21,7 @@ import pipeline.large
 from model import contract
 from model.degradation import compress
 from model.restorer import RestorationError, Restorer
-from pipeline import large, recording
+from pipeline import large, recording, restoring
 from pipeline.archive import Plan, RestoreArchive
 from pipeline.codec import large_tiff
 from pipeline.codec.ifd import EXIF, Directory, Entry
@@ -171,6 +171,31 @@ def test_bands_and_whole_images_give_the_same_bytes_receipts_and_rows(
         assert ("maker-note-offsets" in said["metadata"]["not_kept"]) == moved
     assert {row.outcome for row in parts.values()} == {"kept" if measured else "restored"}
     assert all((row.before.psnr is not None) == measured for row in parts.values())
+
+
+@pytest.mark.parametrize("spared", [0, 1])
+def test_a_page_that_is_spared_keeps_its_pixels_among_others_in_bands_too(
+    archive: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, spared: int
+) -> None:
+    for path in archive.iterdir():
+        if path.name != "pages.tif":
+            path.unlink()
+    with tifffile.TiffFile(archive / "pages.tif") as file:
+        sources = [page.asarray() for page in file.pages]
+    noise = Restorer.load(tiny_model).estimate([sources[spared]])[0].noise
+    monkeypatch.setattr(
+        restoring, "triage", lambda damage, *_: "graphics" if damage.noise == pytest.approx(noise, abs=1e-6) else None
+    )
+
+    whole = run(plan_of(archive, tmp_path / "whole", tiny_model, band_megapixels=HELD))
+    parts = run(plan_of(archive, tmp_path / "bands", tiny_model, band_megapixels=BANDS))
+
+    assert whole["pages.tif"].outcome == "restored"
+    assert almost(dataclasses.asdict(parts["pages.tif"]), dataclasses.asdict(whole["pages.tif"]))
+    assert images(tmp_path / "bands") == images(tmp_path / "whole")
+    with tifffile.TiffFile(tmp_path / "bands" / "pages.tif") as file:
+        same = [bool((page.asarray() == source).all()) for page, source in zip(file.pages, sources, strict=True)]
+    assert same == [spared == 0, spared == 1]
 
 
 def test_what_is_good_already_is_kept_to_the_byte(

@@ -94,7 +94,7 @@ def test_what_is_known_of_the_quality_is_what_the_decoder_hears_and_not_what_is_
     assert isinstance(own, Restoration)
     assert isinstance(same, Restoration)
     assert isinstance(twice, Restoration)
-    assert own.damage == same.damage == twice.damage
+    assert own.looks[0].damage == same.looks[0].damage == twice.looks[0].damage
     assert (own.pages[0] != same.pages[0]).any()
     # So far below the header the file was compressed before: the bins of the last time would hold on to that harm.
     assert same.projected
@@ -173,27 +173,50 @@ def test_what_the_model_gives_back_unchanged_is_kept_as_it_came(
     (restoration,) = RestorationHandler(idle).run_inference([image("a", photo)], restorer)
 
     assert isinstance(restoration, Restoration)
-    assert (restoration.pages, restoration.spared) == ((), "gate-changed")
+    assert restoration.pages == ()
+    assert [look.spared for look in restoration.looks] == ["gate-changed"]
 
 
-def test_spared_images_and_untouchable_pages_cost_no_restoration(
-    settings: RestoreSettings, restorer: Restorer, photo: Array
-) -> None:
+def test_spared_images_cost_no_restoration(settings: RestoreSettings, restorer: Restorer, photo: Array) -> None:
     spare_all = dataclasses.replace(settings, keep_above_quality=0)
-    bilevel = dataclasses.replace(image("fax", photo), pages=(Page(photo, restorable="bilevel"),))
-    mixed = dataclasses.replace(image("mixed", photo), pages=(Page(photo, restorable="bilevel"), Page(photo)))
 
     (spared,) = RestorationHandler(spare_all).run_inference([image("a", photo)], restorer)
-    fax, both = RestorationHandler(settings).run_inference([bilevel, mixed], restorer)
 
     assert isinstance(spared, Restoration)
     assert spared.pages == ()
-    assert spared.spared in ("already-good", "graphics")
-    assert isinstance(fax, Restoration)
-    assert (fax.pages, fax.spared) == ((), "bilevel")
-    assert isinstance(both, Restoration)
-    np.testing.assert_array_equal(both.pages[0], photo)
-    assert (both.pages[1] != photo).any()
+    assert spared.looks[0].spared in ("already-good", "graphics")
+    assert spared.looks[0].remaining is None
+
+
+def test_a_page_of_text_among_photographs_stays_as_it_is(
+    settings: RestoreSettings, restorer: Restorer, photo: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = np.full((40, 60, 3), 255, np.uint8)
+    file = dataclasses.replace(image("scan.tif", photo), pages=(Page(text), Page(photo), Page(text)))
+    real = Restorer.estimate
+
+    def knows_text(self: Restorer, images: Any) -> Any:
+        return [
+            dataclasses.replace(
+                found, classes={**dict.fromkeys(found.classes, 0.0), ("graphics" if pixels is text else "jpeg_35"): 1.0}
+            )
+            for found, pixels in zip(real(self, images), images, strict=True)
+        ]
+
+    monkeypatch.setattr(Restorer, "estimate", knows_text)
+
+    (restoration,) = RestorationHandler(settings).run_inference([file], restorer)
+
+    assert isinstance(restoration, Restoration)
+    assert [look.spared for look in restoration.looks] == ["graphics", None, "graphics"]
+    assert [look.remaining is None for look in restoration.looks] == [True, False, True]
+    assert [
+        bool((page == source.pixels).all()) for page, source in zip(restoration.pages, file.pages, strict=True)
+    ] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_batches_are_weighed_in_pixels(settings: RestoreSettings, photo: Array) -> None:
@@ -224,7 +247,7 @@ def test_a_recompressed_file_is_not_bound_to_the_bins_of_its_last_compression(
 
     (result,) = results
     assert isinstance(result, Restoration)
-    assert result.damage.recompressed
+    assert result.looks[0].damage.recompressed
     assert not result.projected
 
 
