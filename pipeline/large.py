@@ -258,7 +258,8 @@ class _Way:
 
         with _stage(self.file.ref, "encode"):
             all_rows = [rows(number) for number in range(len(pages))]
-            spool = Spool.written_by(lambda to: write_large(to, self.image, all_rows, self.settings.form))
+            spared = [number for number, look in enumerate(before) if look.spared is not None]
+            spool = Spool.written_by(lambda to: write_large(to, self.image, all_rows, self.settings.form, spared))
         return _Restored(spool, tuple(digest.hexdigest() for digest in digests), tuple(looks))
 
     def _bands(self, page: LargePage, estimate: Estimate) -> Iterator[tuple[int, Pixels, Pixels | None]]:

@@ -184,7 +184,14 @@ def _same_tiff(image: Image, pages: tuple[Pixels, ...], how: How) -> Written:
         grown = [enlarging.of_directory(directory, layout, how.scale) for directory in tags]
         tags, lost = [directory for directory, _ in grown], names(*(lost for _, lost in grown))
     settings = [tiff.exactly(setting) if how.exact else setting for setting in encoding["pages"]]
-    return Written(tiff.write(_beside_alpha(image, pages), settings, tags, layout), lost)
+    # A JPEG within loses something each time it is encoded: a page that is as it was stays coded as it was.
+    same = [
+        number
+        for number, (pixels, page) in enumerate(zip(pages, image.pages, strict=True))
+        if settings[number]["compression"] == tiff.JPEG and np.array_equal(pixels, page.pixels)
+    ]
+    coded = tiff.coded_in(image.file.data, same) if same else {}
+    return Written(tiff.write(_beside_alpha(image, pages), settings, tags, layout, coded), lost)
 
 
 def _same_bmp(image: Image, pages: tuple[Pixels, ...], _: How) -> Written:

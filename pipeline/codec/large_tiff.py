@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -192,6 +192,16 @@ class LargeTiff:
         # Where the pixels begin depends on how long the directory is, which does not depend on the offsets in it.
         return b"".join((head, directory(len(head) + len(directory(0))), *pieces))
 
+    def coded(self, numbers: Iterable[int]) -> Mapping[int, tiff.Coded]:
+        """As `tiff.coded_in`, but of the pages that have a JPEG within; read as they are gone through."""
+        pages = {number: self.pages[number] for number in numbers}
+        pages = {number: page for number, page in pages.items() if page.setting["compression"] == tiff.JPEG}
+        if sum(sum(page.counts) for page in pages.values()) > len(self.content):
+            return {}
+        return {
+            number: tiff.Coded(page.directory, self._segments(page, 0, page.height)) for number, page in pages.items()
+        }
+
     def _segments(self, page: LargePage, top: int, bottom: int) -> Iterator[bytes]:
         """Gives the strips or tiles of rows that begin with one, plane by plane."""
         down = -(-page.height // page.segment_rows)
@@ -329,7 +339,9 @@ Rows = Iterable[tuple[Pixels, Pixels | None]]
 """Pixels and alpha of rows, one band after the other from above to below."""
 
 
-def write_large(stream: IO[bytes], source: LargeTiff, pages: Iterable[Rows], form: str) -> None:
+def write_large(
+    stream: IO[bytes], source: LargeTiff, pages: Iterable[Rows], form: str, spared: Collection[int] = ()
+) -> None:
     """Writes what `codec.encode` would, without holding it.
 
     Args:
@@ -337,14 +349,18 @@ def write_large(stream: IO[bytes], source: LargeTiff, pages: Iterable[Rows], for
         source: whose tags, alpha and kind of file the output has.
         pages: of each page all rows, shaped and typed as the source's.
         form: of `FORMS`.
+        spared: numbers of the pages that have the source's own pixels.
     """
     settings = [tiff_setting(page.setting, form) for page in source.pages]
     tags = tiff.carried([page.directory for page in source.pages])
     layout = Layout(source.layout.order, source.layout.big or not _fits_classic(source, settings))
+    coded = source.coded(spared) if form == "same" else {}
     # tifffile asks a file for its name, and a spool has none.
     named = tifffile.FileHandle(stream, name="large.tif", size=0)
     with tifffile.TiffWriter(named, bigtiff=layout.big, byteorder=layout.order) as file:
-        for page, setting, rows in zip(source.pages, settings, pages, strict=True):
+        for number, (page, setting, rows) in enumerate(zip(source.pages, settings, pages, strict=True)):
+            if number in coded:
+                continue
             samples = page.channels + page.has_alpha
             file.write(
                 _pieces(rows, page, setting, layout),
@@ -352,7 +368,7 @@ def write_large(stream: IO[bytes], source: LargeTiff, pages: Iterable[Rows], for
                 dtype=page.dtype,
                 **tiff.arguments_of((page.height, page.width, page.channels), page.has_alpha, setting),
             )
-    tiff.add_tags(stream, tags)
+    tiff.add_tags(stream, tags, coded)
 
 
 def _fits_classic(source: LargeTiff, settings: Sequence[dict[str, Any]]) -> bool:

@@ -7,8 +7,9 @@ import io
 import math
 import re
 import struct
-from collections.abc import Sequence
-from typing import IO, Any
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -404,6 +405,48 @@ PLAIN: dict[str, Any] = {
 """How pages of files of other formats are written: Deflate, with differences of neighbours."""
 
 
+class Coded(NamedTuple):
+    """A page's picture as it is coded in a TIFF, to be put into another of the same byte order.
+
+    Attributes:
+        directory: of the page.
+        segments: its strips or tiles, in the order of their offsets.
+    """
+
+    directory: Directory
+    segments: Iterable[bytes]
+
+
+_NONE: Mapping[int, Coded] = MappingProxyType({})
+
+
+def coded_in(data: bytes, numbers: Iterable[int]) -> Mapping[int, Coded]:
+    """Takes pages out of a TIFF as they are coded.
+
+    Args:
+        data: the file.
+        numbers: of the pages, counted as `read` gives them.
+
+    Returns:
+        Those that can be taken by their number; none where they share so much that they would outgrow the file.
+    """
+    layout, pages, _ = pages_of(data)
+    found: dict[int, Coded] = {}
+    for number in numbers:
+        directory = pages[number][1]
+        offsets, counts = (directory.integers(tag, layout) for tag in _segment_tags(directory))
+        if len(offsets) != len(counts) or not offsets:
+            continue  # a reader knows what is meant; a copy would not
+        pairs = zip(offsets, counts, strict=True)
+        found[number] = Coded(directory, [data[start : start + count] for start, count in pairs])
+    return found if sum(len(segment) for page in found.values() for segment in page.segments) <= len(data) else {}
+
+
+def _segment_tags(directory: Directory) -> tuple[int, int]:
+    """Of a page, the tags of offsets and of byte counts."""
+    return SEGMENTS[TILE_WIDTH in directory.entries]
+
+
 def exactly(setting: dict[str, Any]) -> dict[str, Any]:
     """Makes a page's settings lossless where they are not."""
     return {**setting, "compression": 8, "predictor": 2} if setting["compression"] == JPEG else setting
@@ -414,6 +457,7 @@ def write(
     settings: Sequence[dict[str, Any]],
     tags: Sequence[Directory],
     layout: Layout,
+    coded: Mapping[int, Coded] = _NONE,
 ) -> bytes:
     """Encodes pages with their tags.
 
@@ -422,13 +466,16 @@ def write(
         settings: of each, as `read` gives them.
         tags: of each, values in the byte order of `layout`.
         layout: of the file.
+        coded: pages by their number that are not encoded, but written as they are coded already.
     """
     stream = io.BytesIO()
     order = "<" if layout.order == "<" else ">"
     with tifffile.TiffWriter(stream, bigtiff=layout.big, byteorder=order) as file:
-        for (pixels, alpha), setting in zip(pages, settings, strict=True):
-            _write_page(file, pixels, alpha, setting)
-    return with_tags(stream.getvalue(), tags)
+        for number, ((pixels, alpha), setting) in enumerate(zip(pages, settings, strict=True)):
+            if number not in coded:
+                _write_page(file, pixels, alpha, setting)
+    add_tags(stream, tags, coded)
+    return stream.getvalue()
 
 
 def _write_page(file: tifffile.TiffWriter, pixels: Pixels, alpha: Pixels | None, setting: dict[str, Any]) -> None:
@@ -505,16 +552,44 @@ class StreamBytes:
         return self._stream.read(max(0, stop - start))
 
 
-def add_tags(stream: IO[bytes], tags: Sequence[Directory]) -> None:
-    """Writes the directories of a fresh TIFF anew behind its pixels, with more tags in them; reads no pixels."""
-    layout, fresh = _directories(StreamBytes(stream))
+def add_tags(stream: IO[bytes], tags: Sequence[Directory], coded: Mapping[int, Coded] = _NONE) -> None:
+    """Writes the directories of a fresh TIFF anew behind its pixels, with more tags in them; reads no pixels.
+
+    Args:
+        stream: the fresh TIFF.
+        tags: of each page.
+        coded: pages by their number that the fresh TIFF lacks, to be put in between.
+    """
+    layout, chain = read_chain(StreamBytes(stream))
+    fresh = iter(list(chain))
     link = layout.offset.size if layout.big else 4
-    for directory, more in zip(fresh, tags, strict=True):
+    for number, more in enumerate(tags):
+        directory = _appended(stream, coded[number], layout) if number in coded else next(fresh)
         entries = {tag: entry for tag, entry in directory.entries.items() if tag in STRUCTURE}
-        end = stream.seek(0, io.SEEK_END)
-        at = end + end % 2
+        at = _even_end(stream)
         merged = Directory({**more.entries, **entries}, more.nested)
-        stream.write(b"\0" * (at - end) + write_directory(merged, layout, at))
+        stream.write(write_directory(merged, layout, at))
         stream.seek(link)
         stream.write(layout.offset.pack(at))
         link = at + layout.count.size + len({*merged.entries, *merged.nested}) * layout.entry.size
+
+
+def _appended(stream: IO[bytes], page: Coded, layout: Layout) -> Directory:
+    """Writes a page's strips or tiles to the end, and gives its directory with the places that they have there."""
+    offsets, counts = [], []
+    for segment in page.segments:
+        offsets.append(_even_end(stream))
+        counts.append(len(segment))
+        stream.write(segment)
+    kind, form = (16, "Q") if layout.big else (4, "I")
+    entries = dict(page.directory.entries)
+    for tag, numbers in zip(_segment_tags(page.directory), (offsets, counts), strict=True):
+        entries[tag] = Entry(kind, len(numbers), struct.pack(f"{layout.order}{len(numbers)}{form}", *numbers))
+    return Directory(entries)
+
+
+def _even_end(stream: IO[bytes]) -> int:
+    """Goes to the end of a file, or one byte on where that is odd, as TIFF wants it."""
+    end = stream.seek(0, io.SEEK_END)
+    stream.write(b"\0" * (end % 2))
+    return end + end % 2

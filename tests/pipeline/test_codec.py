@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import struct
 import zlib
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pytest
+import tifffile
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
+from PIL import Image as PilImage
 
 from pipeline.codec import (
     FORMS,
@@ -28,7 +31,9 @@ from pipeline.codec import (
     probe,
 )
 from pipeline.codec.header import Picture
+from pipeline.codec.ifd import read_chain, write_directory
 from pipeline.codec.message import pack, unpack
+from pipeline.codec.tiff import coded_in
 from pipeline.elements import Damage, Image, Look, Restoration
 from pipeline.failures import DamagedImageError, ImageError, TooLargeError, TooManyPixelsError
 from pipeline.guard import Guard, stop_idle
@@ -204,6 +209,50 @@ def test_the_inside_of_a_tiff_stays_as_it_was() -> None:
         written = decode(of(encode(image, brighter(image), "same").data), Limits())
 
         assert written.encoding == image.encoding
+
+
+@pytest.mark.parametrize("options", [{}, {"big_tiff": True}, {"strip_size": 2000}])
+def test_a_page_of_jpeg_that_is_as_it_was_stays_coded_as_it_was(options: dict[str, Any]) -> None:
+    stream = io.BytesIO()
+    first, second, third = (PilImage.fromarray(np.roll(photo(90, 70), 9 * turn, axis=1)) for turn in range(3))
+    first.save(stream, "TIFF", compression="jpeg", quality=40, save_all=True, append_images=[second, third], **options)
+    image = decode(of(stream.getvalue()), Limits())
+    pages = (image.pages[0].pixels, brighter(image)[1], image.pages[2].pixels)
+
+    output = encode(image, pages, "same")
+
+    sources, written = ([strips_of(data, page) for page in range(3)] for data in (stream.getvalue(), output.data))
+    assert [before == after for before, after in zip(sources, written, strict=True)] == [True, False, True]
+    seen = [page.pixels for page in decode(of(output.data), Limits()).pages]
+    assert [np.array_equal(after, before.pixels) for after, before in zip(seen, image.pages, strict=True)] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_pages_that_share_their_strips_do_not_become_a_file_of_many_times_the_size() -> None:
+    data = pillow(photo(90, 70), "TIFF", compression="jpeg")
+    layout, chain = read_chain(data)
+    (page,) = chain
+    many = io.BytesIO(data)
+    link = 4
+    for _ in range(9):
+        at = many.seek(0, io.SEEK_END)
+        at += many.write(b"\0" * (at % 2))
+        many.write(write_directory(page, layout, at))
+        many.seek(link)
+        many.write(layout.offset.pack(at))
+        link = at + layout.count.size + len(page.entries) * layout.entry.size
+
+    assert not coded_in(many.getvalue(), range(9))
+    assert list(coded_in(many.getvalue(), [4])) == [4]
+
+
+def strips_of(data: bytes, page: int) -> list[bytes]:
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        places = zip(file.pages[page].dataoffsets, file.pages[page].databytecounts, strict=True)
+        return [data[start : start + size] for start, size in places]
 
 
 def test_what_a_form_cannot_hold_becomes_a_tiff() -> None:

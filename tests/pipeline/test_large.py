@@ -173,15 +173,37 @@ def test_bands_and_whole_images_give_the_same_bytes_receipts_and_rows(
     assert all((row.before.psnr is not None) == measured for row in parts.values())
 
 
+def pages_of(path: Path) -> tuple[list[Array], list[list[bytes]]]:
+    """Of each page the pixels, and the strips or tiles as they are coded."""
+    data = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        places = [zip(page.dataoffsets, page.databytecounts, strict=True) for page in file.pages]
+        return [page.asarray() for page in file.pages], [[data[at : at + size] for at, size in page] for page in places]
+
+
 @pytest.mark.parametrize("spared", [0, 1])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rowsperstrip": 32, "compression": "lzw"},
+        {"tile": (64, 48), "compression": "jpeg", "compressionargs": {"level": 40}},
+    ],
+    ids=["lzw", "jpeg"],
+)
 def test_a_page_that_is_spared_keeps_its_pixels_among_others_in_bands_too(
-    archive: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, spared: int
+    tmp_path: Path,
+    scene: Array,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spared: int,
+    options: dict[str, Any],
 ) -> None:
-    for path in archive.iterdir():
-        if path.name != "pages.tif":
-            path.unlink()
-    with tifffile.TiffFile(archive / "pages.tif") as file:
-        sources = [page.asarray() for page in file.pages]
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    with tifffile.TiffWriter(archive / "pages.tif") as file:
+        for page in (scene[:520, :100], scene[:90]):
+            file.write(np.ascontiguousarray(page), photometric="rgb", metadata=None, **options)
+    sources, codes = pages_of(archive / "pages.tif")
     noise = Restorer.load(tiny_model).estimate([sources[spared]])[0].noise
     monkeypatch.setattr(
         restoring, "triage", lambda damage, *_: "graphics" if damage.noise == pytest.approx(noise, abs=1e-6) else None
@@ -193,9 +215,12 @@ def test_a_page_that_is_spared_keeps_its_pixels_among_others_in_bands_too(
     assert whole["pages.tif"].outcome == "restored"
     assert almost(dataclasses.asdict(parts["pages.tif"]), dataclasses.asdict(whole["pages.tif"]))
     assert images(tmp_path / "bands") == images(tmp_path / "whole")
-    with tifffile.TiffFile(tmp_path / "bands" / "pages.tif") as file:
-        same = [bool((page.asarray() == source).all()) for page, source in zip(file.pages, sources, strict=True)]
-    assert same == [spared == 0, spared == 1]
+    written, coded = pages_of(tmp_path / "bands" / "pages.tif")
+    assert [bool((after == source).all()) for after, source in zip(written, sources, strict=True)] == [
+        spared == 0,
+        spared == 1,
+    ]
+    assert coded[spared] == codes[spared]
 
 
 def test_what_is_good_already_is_kept_to_the_byte(
