@@ -73,7 +73,10 @@ class RestoreSettings:
     def look(self, estimate: Estimate, header_quality: int | None, task: str) -> Look:
         """What a model of that task sees of a page, and whether it is spared."""
         damage = damage_of(estimate, header_quality, task)
-        return Look(damage, triage(damage, self.keep_above_quality, self.assume_quality, task))
+        spared = triage(damage, self.keep_above_quality, self.assume_quality, task)
+        # What comes of no strength at all is known, unless it is another size.
+        idle = self.strength == 0 and self.scale == 1
+        return Look(damage, spared or ("gate-changed" if idle else None))
 
 
 def damage_of(estimate: Estimate, header_quality: int | None, task: str = "jpeg") -> Damage:
@@ -223,7 +226,7 @@ class RestorationHandler(ModelHandler[Image, "Restoration | DeadLetter", Restore
         """The look at a page, with what the model sees of it now."""
         if look.spared is not None:
             return look
-        if np.array_equal(before, after):  # as at strength 0
+        if np.array_equal(before, after):
             return dataclasses.replace(look, spared="gate-changed")
         left = model.estimate([after])[0]
         return dataclasses.replace(look, remaining=damage_of(left, image.header_quality, model.contract.task))

@@ -223,6 +223,22 @@ def test_a_page_that_is_spared_keeps_its_pixels_among_others_in_bands_too(
     assert coded[spared] == codes[spared]
 
 
+def test_at_no_strength_a_file_is_kept_to_the_byte(
+    tmp_path: Path, scene: Array, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written anew, a JPEG within would lose something though the model took nothing away."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    tifffile.imwrite(archive / "tiles.tif", scene, tile=(64, 48), compression="jpeg", metadata=None)
+    ways = restored_in_bands(monkeypatch)
+
+    rows = run(plan_of(archive, tmp_path / "bands", tiny_model, band_megapixels=BANDS, strength=0))
+
+    assert ways == ["tiles.tif"]
+    assert (rows["tiles.tif"].outcome, rows["tiles.tif"].reason) == ("kept", "gate-changed")
+    assert images(tmp_path / "bands") == {"tiles.tif": (archive / "tiles.tif").read_bytes()}
+
+
 def test_what_is_good_already_is_kept_to_the_byte(
     archive: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
