@@ -347,14 +347,14 @@ def test_an_output_that_reads_back_different_is_not_written(
     """One pixel lost on the way to the file must not pass."""
     real = large_tiff.write_large
 
-    def losing(stream: Any, source: Any, pages: Any, form: str) -> None:
+    def losing(stream: Any, source: Any, pages: Any, *how: Any) -> None:
         def changed(rows: Any) -> Any:
             for number, (pixels, alpha) in enumerate(rows):
                 pixels = pixels.copy()
                 pixels[0, 0, 0] ^= number == 1
                 yield pixels, alpha
 
-        real(stream, source, [changed(rows) for rows in pages], form)
+        real(stream, source, [changed(rows) for rows in pages], *how)
 
     monkeypatch.setattr(large, "write_large", losing)
 
