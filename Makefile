@@ -28,7 +28,7 @@ published: setup  ## measure the built-in model as published tables do; IMAGES=F
 	$(VENV)/bin/relume evaluate --images $(IMAGES) --quality 10,20,30,40
 
 test: lint types  ## lint, types and every test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup-dev  ## style of the code and the Dockerfile
 	$(VENV)/bin/ruff check .
