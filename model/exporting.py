@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from model import contract, deconvnet, expectation, jpeg
+from model import contract, deconvnet, expectation, jpeg, quiet
 from model.deconvnet import CLASSES, ESTIMATE_SIZE, REGRESSIONS, DeconvNet
 from model.size import DeconvNetConfig
 
@@ -163,6 +163,7 @@ def _write_saved_model(config: DeconvNetConfig, weights: Sequence[Array], path: 
         network = deconvnet.build(config)
     finally:
         keras.config.set_dtype_policy(policy)
+    quiet.float16()
     # Two bytes a weight hold all that `rounded` leaves of it.
     stored = [tf.Variable(tf.cast(values, tf.float16), trainable=False) for values in weights]
 

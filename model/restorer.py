@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from model import bands, busy, contract, device, tiling
+from model import bands, busy, contract, device, quiet, tiling
 from model.bands import Band
 from model.contract import Contract, ModelError
 from model.device import AUTO, BFLOAT16, FLOAT32
-from model.quiet import tensorflow
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -199,7 +198,8 @@ class Restorer:
         if expected_digest is not None and agreed.digest != expected_digest:
             raise ModelError(f"{folder} has digest {agreed.digest[:12]}, expected {expected_digest[:12]}")
         name = device.prepare(threads=threads, accelerated=accelerated)
-        program = tensorflow().saved_model.load(str(Path(folder) / "saved_model"))
+        quiet.float16()
+        program = quiet.tensorflow().saved_model.load(str(Path(folder) / "saved_model"))
         if precision == AUTO:
             short = device.has_bfloat16() and SIGNATURES[BFLOAT16] in program.signatures
             precision = BFLOAT16 if short else FLOAT32

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,8 @@ from model import contract, metrics, photos
 from model.degradation import compress
 from model.restorer import Restorer, Task
 
-SAMPLE = Path(__file__).parents[2] / "samples" / "pristine"
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "samples" / "pristine"
 
 MOST_MEGABYTES = {"jpeg-m": 10.0}
 """Of a model folder; 4 where it does not stand here."""
@@ -27,6 +31,23 @@ def test_a_shipped_model_is_whole_and_small(name: str) -> None:
     assert {"weights.npz", "card.md", "before-after.webp"} <= set(agreed.files)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert size <= 1e6 * MOST_MEGABYTES.get(name, 4.0)
+
+
+def test_loading_a_model_whose_weights_are_short_says_nothing_of_the_processor() -> None:
+    """In a process of its own, for TensorFlow says it once."""
+    load = "import sys; from model.restorer import Restorer; Restorer.load(sys.argv[1])"
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", load, str(contract.shipped()["jpeg-s"])],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+
+    assert "oneDNN" not in done.stderr
 
 
 def test_the_larger_model_restores_better() -> None:
