@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 EXIF, GPS, INTEROP = 34665, 34853, 40965
@@ -102,6 +102,12 @@ class Directory:
     def integer(self, tag: int, layout: Layout, default: int = 0) -> int:
         """Reads the first number of a tag."""
         return (self.integers(tag, layout) or (default,))[0]
+
+
+def as_wide_as_offsets(numbers: Sequence[int], layout: Layout) -> Entry:
+    """Makes an entry of whole numbers that have the size of the layout's offsets."""
+    kind, form = (16, "Q") if layout.big else (4, "I")
+    return Entry(kind, len(numbers), struct.pack(f"{layout.order}{len(numbers)}{form}", *numbers))
 
 
 def _unpack(form: struct.Struct, data: Readable, at: int) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ import tifffile
 from pipeline.codec import tiff
 from pipeline.codec.decoding import decode_message
 from pipeline.codec.header import Header, Limits
-from pipeline.codec.ifd import Directory, DirectoryError, Entry, Layout, write_directory
+from pipeline.codec.ifd import Directory, DirectoryError, Entry, Layout, as_wide_as_offsets, write_directory
 from pipeline.codec.message import unpack
 from pipeline.elements import Metadata, Pixels
 from pipeline.failures import DamagedImageError, ImageError, UnsupportedImageError
@@ -176,17 +176,15 @@ class LargeTiff:
         entries[tiff.HEIGHT] = Entry(4, 1, number.pack(bottom - top))
         if page.plain:
             entries[ROWS_PER_STRIP] = entries[tiff.HEIGHT]
-        kind, form = (16, "Q") if self.layout.big else (4, "I")
-        numbers = struct.Struct(f"{self.layout.order}{len(pieces)}{form}")
         sizes = [len(piece) for piece in pieces]
-        entries[TILE_COUNTS if tiled else STRIP_COUNTS] = Entry(kind, len(pieces), numbers.pack(*sizes))
+        entries[TILE_COUNTS if tiled else STRIP_COUNTS] = as_wide_as_offsets(sizes, self.layout)
         where = TILE_OFFSETS if tiled else STRIP_OFFSETS
         head = _head(self.layout)
 
         def directory(start: int) -> bytes:
             """Writes the tags of pieces that stand one behind the other from `start` on."""
-            places = itertools.accumulate(sizes[:-1], initial=start)
-            there = {**entries, where: Entry(kind, len(pieces), numbers.pack(*places))}
+            places = list(itertools.accumulate(sizes[:-1], initial=start))
+            there = {**entries, where: as_wide_as_offsets(places, self.layout)}
             return write_directory(Directory(there), self.layout, len(head))
 
         # Where the pixels begin depends on how long the directory is, which does not depend on the offsets in it.
@@ -194,8 +192,8 @@ class LargeTiff:
 
     def coded(self, numbers: Iterable[int]) -> Mapping[int, tiff.Coded]:
         """As `tiff.coded_in`, but of the pages that have a JPEG within; read as they are gone through."""
-        pages = {number: self.pages[number] for number in numbers}
-        pages = {number: page for number, page in pages.items() if page.setting["compression"] == tiff.JPEG}
+        jpegs = [number for number in numbers if self.pages[number].setting["compression"] == tiff.JPEG]
+        pages = {number: self.pages[number] for number in jpegs}
         if sum(sum(page.counts) for page in pages.values()) > len(self.content):
             return {}
         return {
@@ -388,10 +386,7 @@ def _pieces(rows: Rows, page: LargePage, setting: dict[str, Any], layout: Layout
     for pixels, alpha in _regrouped(rows, step):
         small = {**setting, "rows": len(pixels)} if as_they_are else setting
         data = tiff.write([(pixels, alpha)], [small], [Directory({})], layout)
-        _, ((_, directory, _),), _ = tiff.pages_of(data)
-        where = (TILE_OFFSETS, TILE_COUNTS) if small["tile"] else (STRIP_OFFSETS, STRIP_COUNTS)
-        for offset, count in zip(*(directory.integers(tag, layout) for tag in where), strict=True):
-            yield data[offset : offset + count]
+        yield from tiff.coded_in(data, [0])[0].segments
 
 
 def _regrouped(rows: Rows, step: int) -> Iterator[tuple[Pixels, Pixels | None]]:

@@ -23,6 +23,7 @@ from pipeline.codec.ifd import (
     Entry,
     Layout,
     Readable,
+    as_wide_as_offsets,
     read_chain,
     read_layout,
     write_directory,
@@ -124,17 +125,16 @@ def _directories(data: Readable) -> tuple[Layout, list[Directory]]:
     """Reads all directories of the chain."""
     try:
         layout, chain = read_chain(data)
-        directories = list(chain)
+        return layout, list(chain)
     except DirectoryError as error:
         raise DamagedImageError(str(error)) from error
-    if not directories:
-        raise DamagedImageError("no directory")
-    return layout, directories
 
 
 def pages_of(data: Readable) -> tuple[Layout, list[tuple[int, Directory, PageHeader]], bool]:
     """Reads layout, the pages that count with their place in the chain, and whether a thumbnail was passed over."""
     layout, directories = _directories(data)
+    if not directories:
+        raise DamagedImageError("no directory")
     pages = [(place, directory, _page_header(directory, layout)) for place, directory in enumerate(directories)]
     small = [
         place
@@ -526,13 +526,6 @@ def arguments_of(shape: tuple[int, ...], with_alpha: bool, setting: dict[str, An
     }
 
 
-def with_tags(data: bytes, tags: Sequence[Directory]) -> bytes:
-    """Writes the directories of a fresh TIFF anew behind its pixels, with more tags in them."""
-    stream = io.BytesIO(data)
-    add_tags(stream, tags)
-    return stream.getvalue()
-
-
 class StreamBytes:
     """The bytes of an open file, read as they are asked for.
 
@@ -560,11 +553,11 @@ def add_tags(stream: IO[bytes], tags: Sequence[Directory], coded: Mapping[int, C
         tags: of each page.
         coded: pages by their number that the fresh TIFF lacks, to be put in between.
     """
-    layout, chain = read_chain(StreamBytes(stream))
-    fresh = iter(list(chain))
+    layout, directories = _directories(StreamBytes(stream))
+    fresh = dict(zip([number for number in range(len(tags)) if number not in coded], directories, strict=True))
     link = layout.offset.size if layout.big else 4
     for number, more in enumerate(tags):
-        directory = _appended(stream, coded[number], layout) if number in coded else next(fresh)
+        directory = fresh[number] if number in fresh else _appended(stream, coded[number], layout)
         entries = {tag: entry for tag, entry in directory.entries.items() if tag in STRUCTURE}
         at = _even_end(stream)
         merged = Directory({**more.entries, **entries}, more.nested)
@@ -581,11 +574,9 @@ def _appended(stream: IO[bytes], page: Coded, layout: Layout) -> Directory:
         offsets.append(_even_end(stream))
         counts.append(len(segment))
         stream.write(segment)
-    kind, form = (16, "Q") if layout.big else (4, "I")
-    entries = dict(page.directory.entries)
-    for tag, numbers in zip(_segment_tags(page.directory), (offsets, counts), strict=True):
-        entries[tag] = Entry(kind, len(numbers), struct.pack(f"{layout.order}{len(numbers)}{form}", *numbers))
-    return Directory(entries)
+    where, sizes = _segment_tags(page.directory)
+    entries = {where: as_wide_as_offsets(offsets, layout), sizes: as_wide_as_offsets(counts, layout)}
+    return Directory({**page.directory.entries, **entries})
 
 
 def _even_end(stream: IO[bytes]) -> int:

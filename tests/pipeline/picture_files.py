@@ -6,7 +6,7 @@ import functools
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import imagecodecs
@@ -14,6 +14,8 @@ import numpy as np
 import tifffile
 from PIL import Image as PilImage
 
+from pipeline.codec.ifd import Directory
+from pipeline.codec.tiff import add_tags
 from pipeline.elements import File, ImageRef
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -64,6 +66,20 @@ def tiff(*pages: Array, **options: Any) -> bytes:
             photometric = "rgb" if page.ndim == 3 and page.shape[2] > 2 else "minisblack"
             file.write(np.ascontiguousarray(pixels), **{"photometric": photometric, "metadata": None, **options})
     return stream.getvalue()
+
+
+def with_tags(data: bytes, tags: Sequence[Directory]) -> bytes:
+    """Adds tags to the pages of a TIFF."""
+    stream = io.BytesIO(data)
+    add_tags(stream, tags)
+    return stream.getvalue()
+
+
+def coded_pieces(data: bytes) -> list[list[bytes]]:
+    """Of each page of a TIFF the strips or tiles as they are coded, as tifffile finds them."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        places = [zip(page.dataoffsets, page.databytecounts, strict=True) for page in file.pages]
+        return [[data[start : start + size] for start, size in page] for page in places]
 
 
 def jp2(pixels: Array, **options: Any) -> bytes:

@@ -11,7 +11,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pytest
-import tifffile
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
@@ -45,6 +44,7 @@ from tests.pipeline.picture_files import (
     REFUSED,
     RESTORABLE,
     chunk,
+    coded_pieces,
     of,
     photo,
     pillow,
@@ -221,7 +221,7 @@ def test_a_page_of_jpeg_that_is_as_it_was_stays_coded_as_it_was(options: dict[st
 
     output = encode(image, pages, "same")
 
-    sources, written = ([strips_of(data, page) for page in range(3)] for data in (stream.getvalue(), output.data))
+    sources, written = coded_pieces(stream.getvalue()), coded_pieces(output.data)
     assert [before == after for before, after in zip(sources, written, strict=True)] == [True, False, True]
     seen = [page.pixels for page in decode(of(output.data), Limits()).pages]
     assert [np.array_equal(after, before.pixels) for after, before in zip(seen, image.pages, strict=True)] == [
@@ -247,12 +247,6 @@ def test_pages_that_share_their_strips_do_not_become_a_file_of_many_times_the_si
 
     assert not coded_in(many.getvalue(), range(9))
     assert list(coded_in(many.getvalue(), [4])) == [4]
-
-
-def strips_of(data: bytes, page: int) -> list[bytes]:
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        places = zip(file.pages[page].dataoffsets, file.pages[page].databytecounts, strict=True)
-        return [data[start : start + size] for start, size in places]
 
 
 def test_what_a_form_cannot_hold_becomes_a_tiff() -> None:

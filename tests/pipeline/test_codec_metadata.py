@@ -21,7 +21,6 @@ from pipeline.codec import FORMS, KeepAsIs, Limits, decode, encode, kept_names
 from pipeline.codec import exif as exif_room
 from pipeline.codec import jp2 as jp2_room
 from pipeline.codec import jpeg as jpeg_room
-from pipeline.codec import tiff as tiff_room
 from pipeline.codec.exif import without_thumbnail
 from pipeline.codec.ifd import EXIF, GPS, INTEROP, Directory, DirectoryError, Entry, Layout, read_chain, write_directory
 from pipeline.elements import Image, Metadata
@@ -40,6 +39,7 @@ from tests.pipeline.picture_files import (
     tiff,
     with_chunks,
     with_segments,
+    with_tags,
 )
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -160,7 +160,7 @@ def full_tiff(order: str = "<") -> bytes:
     }
     fields = Directory({**first.entries, **more}, first.nested)
     bare = tiff(DEEP, GREY, byteorder=order, compression="lzw")
-    return tiff_room.with_tags(bare, [fields, Directory({270: text(b"the back side")})])
+    return with_tags(bare, [fields, Directory({270: text(b"the back side")})])
 
 
 def full_jp2() -> bytes:
@@ -528,7 +528,7 @@ def test_what_others_wrote_among_photoshop_s_resources_stays_when_a_thumbnail_go
     tags = [Directory({34377: Entry(1, len(block), block)})]
     source = {
         "jpeg": lambda: with_segments(restorable("jpeg grey"), (0xED, b"Photoshop 3.0\0" + block)),
-        "tiff": lambda: tiff_room.with_tags(tiff(GREY), tags),
+        "tiff": lambda: with_tags(tiff(GREY), tags),
     }[container]()
     image = decode(of(source), Limits())
 
