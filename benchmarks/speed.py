@@ -5,7 +5,8 @@ the machine troubles all alike. What counts is the ratio: seconds are of one mac
 
 `program` is the exported program alone, on one tile that is the whole picture; in bfloat16 too where the device has
 instructions for it. `Restorer` is what the pipeline runs, at the precision that it chooses: the estimate, tiles, the
-program, stitching. DnCNN-3 computes in float32; its weights are untrained, which cost what trained ones do.
+program, stitching; in colour, and in grey, which is all that DnCNN-3 restores. DnCNN-3 computes in float32; its weights
+are untrained, which cost what trained ones do.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def contenders(folders: Sequence[Path], side: int, reference: Any) -> list[Conte
         def alone(signature: Any, inputs: dict[str, Any] = inputs) -> Any:
             return signature(**inputs)["pixels"].numpy()
 
-        def whole(restorer: Restorer = restorer) -> Any:
+        def whole(pixels: Array, restorer: Restorer = restorer) -> Any:
             return restorer.restore([Task(pixels, tables)])
 
         kmacs = DeconvNetConfig.from_json(agreed.network).macs_per_pixel / 1000
@@ -116,7 +117,8 @@ def contenders(folders: Sequence[Path], side: int, reference: Any) -> list[Conte
             for precision, signature in SIGNATURES.items()
             if precision == FLOAT32 or (precision == restorer.precision and signature in program.signatures)
         }
-        ways[f"Restorer, {restorer.precision}"] = whole
+        ways[f"Restorer, {restorer.precision}"] = functools.partial(whole, pixels)
+        ways[f"Restorer, {restorer.precision}, grey"] = functools.partial(whole, pixels[..., :1])
         for way, restore in ways.items():
             found.append(Contender(agreed.name, way, kmacs, megapixels * agreed.scale**2, restore))
     return found

@@ -200,8 +200,14 @@ class DeconvNet(keras.Model):
         known = ops.cast(code[:, :1] > 0, "float32")
         return self.embed(ops.concatenate([ops.cast(estimate, "float32"), code, known], axis=-1))
 
-    def decode(self, features: tuple[Any, ...], condition: Any) -> Any:
-        """The residual in grey levels, float32, shaped as `base`."""
+    def decode(self, features: tuple[Any, ...], condition: Any, coloured: Any = True) -> Any:
+        """The residual in grey levels, float32, shaped as `base`.
+
+        Args:
+            features: of `encode`.
+            condition: of `condition`.
+            coloured: a bool, of a tensor too: where False, chroma's own way is not gone and its residual is 0.
+        """
         half, quarter, deep, *full = features
         encoded = quarter, deep
         for block in self.mid:
@@ -215,16 +221,18 @@ class DeconvNet(keras.Model):
         if not full:
             return self.tail(half) * 128.0
         if self.config.chroma is not None:
-            coloured = self.chroma(full[0], *encoded, half, condition)
-            return ops.concatenate([self.tail(half), coloured], axis=-1) * 128.0
+            chroma = ops.cond(
+                coloured, lambda: self.chroma(full[0], *encoded, half, condition), lambda: ops.zeros_like(full[0])
+            )
+            return ops.concatenate([self.tail(half), chroma], axis=-1) * 128.0
         fine = full[0] + self.up0(half)
         for block in self.fine:
             fine = block(fine, condition)
         return self.tail(fine) * 128.0
 
-    def call(self, ycc: Any, estimate: Any, tables: Any) -> Any:
-        """The residual of tiles whose estimate is known."""
-        return self.decode(self.encode(ycc), self.condition(estimate, tables))
+    def call(self, ycc: Any, estimate: Any, tables: Any, coloured: Any = True) -> Any:
+        """The residual of tiles whose estimate is known; `coloured` as for `decode`."""
+        return self.decode(self.encode(ycc), self.condition(estimate, tables), coloured)
 
     def get_config(self) -> dict[str, Any]:
         return {"config": self.config.to_json()}

@@ -51,7 +51,7 @@ def restore(network: DeconvNet, pixels: Any, tables: Any, estimate: Any, strengt
         return ops.reshape(values, (-1, 1, 1, 1))
 
     ycc = jpeg.to_ycc(pixels)
-    residual = network(ycc, estimate, tables) * each(strength)
+    residual = network(ycc, estimate, tables, coloured=ops.any(grey < 1)) * each(strength)
     coloured = ops.concatenate([ops.ones_like(each(grey)), *2 * [1 - each(grey)]], axis=-1)
     restored = (network.base(ycc) + residual) * coloured
     rgb = jpeg.to_rgb(restored)

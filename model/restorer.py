@@ -314,8 +314,9 @@ class Restorer:
         self, queue: list[tuple[int, tiling.Tile]], tasks: Sequence[Task], estimates: Sequence[Estimate]
     ) -> list[list[tiling.Tile]]:
         """Restores tiles, each beside the place of its task, and empties the queue; gives each task's tiles."""
-        # Tiles of one shape and depth travel together; the order within a shape is that of the tasks.
-        queue.sort(key=lambda item: (item[1].pixels.dtype.str, item[1].pixels.shape[:2]))
+        # Tiles of one shape and depth travel together, grey ones apart: where all are grey, the program spares chroma.
+        # The order within a shape is that of the tasks.
+        queue.sort(key=lambda item: (item[1].pixels.dtype.str, item[1].pixels.shape))
         done: list[list[tiling.Tile]] = [[] for _ in tasks]
         while queue:
             batch = self._next_batch(queue)
@@ -339,7 +340,7 @@ class Restorer:
         batch: list[tuple[int, tiling.Tile]] = []
         for item in queue[:most]:
             pixels = item[1].pixels
-            if pixels.shape[:2] != first.shape[:2] or pixels.dtype != first.dtype:
+            if pixels.shape != first.shape or pixels.dtype != first.dtype:
                 break
             batch.append(item)
         return batch

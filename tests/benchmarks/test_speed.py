@@ -29,7 +29,8 @@ def test_every_model_is_measured_in_every_way_and_a_megapixel_is_one_of_the_outp
 
     found = speed.contenders([tiny_model, tiny_x2_model], 64, speed.dncnn(layers=3, width=4))
 
-    ways = [*(f"program, {precision}" for precision in precisions), f"Restorer, {precisions[-1]}"]
+    ways = [f"program, {precision}" for precision in precisions]
+    ways += [f"Restorer, {precisions[-1]}", f"Restorer, {precisions[-1]}, grey"]
     assert [(one.name, one.way) for one in found] == [
         ("DnCNN-3", "program, float32"),
         *(("tiny", way) for way in ways),

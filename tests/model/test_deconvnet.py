@@ -99,6 +99,19 @@ def test_a_photograph_and_its_grey_version_have_the_same_luma_restored() -> None
     assert np.abs(chroma - residual(network, grey)[..., 1:]).max() > 1
 
 
+def test_chroma_that_nobody_wants_is_not_worked_out() -> None:
+    network, ycc = drawn(APART), noise(16, 24)
+    luma = residual(network, ycc)[..., 0]
+    for variable in network.chroma.weights:
+        variable.assign(np.full(variable.shape, np.nan))
+
+    spared = network(ycc, estimates(), np.zeros((1, 2, 8, 8), np.float32), coloured=False)
+
+    assert np.isnan(residual(network, ycc)[..., 1:]).all()
+    np.testing.assert_array_equal(np.asarray(spared)[..., 0], luma)
+    assert not np.asarray(spared)[..., 1:].any()
+
+
 def test_chroma_is_led_by_luma() -> None:
     network, coloured = drawn(APART), noise(16, 24)
 

@@ -191,6 +191,20 @@ def test_a_batch_gives_what_each_image_gives_alone(restorer: Restorer, photo: Ar
         np.testing.assert_array_equal(a, b)
 
 
+def test_grey_images_travel_apart_so_that_chroma_is_spared(restorer: Restorer, photo: Array) -> None:
+    coloured, grey = Task(photo[:64, :64]), Task(photo[:64, :64, :1])
+    seen: list[list[float]] = []
+
+    def restore(**inputs: Any) -> Any:
+        seen.append(inputs["grey"].numpy().tolist())
+        return restorer._signatures["restore"](**inputs)
+
+    spy = types.SimpleNamespace(signatures={**restorer._signatures, "restore": restore})
+    Restorer(spy, restorer.contract).restore([grey, coloured, grey, coloured])
+
+    assert seen == [[1, 1], [0, 0]]
+
+
 def test_new_sizes_trace_the_model_no_second_time(restorer: Restorer, photo: Array) -> None:
     signature = restorer._signatures["restore"]
     before = signature.function_def if hasattr(signature, "function_def") else signature.graph
