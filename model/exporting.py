@@ -59,8 +59,12 @@ def restore(network: DeconvNet, pixels: Any, tables: Any, estimate: Any, strengt
         # At strength 0 the decoded plane may lie a rounding error outside its own bins: nothing is projected then.
         steps = ops.cast(tables, "float32")[:, 0] * ops.reshape(project * ops.cast(strength > 0, "float32"), (-1, 1, 1))
         luma = restored[..., :1]
-        # A change of luma is the same change of red, green and blue.
-        rgb += jpeg.project(luma, ycc[..., :1], steps, expecting=expectation.SHARE * strength) - luma
+
+        def moved() -> Any:
+            return jpeg.project(luma, ycc[..., :1], steps, expecting=expectation.SHARE * strength) - luma
+
+        # A change of luma is the same change of red, green and blue. Where no file has bins, nothing looks for them.
+        rgb += ops.cond(ops.any(steps > 0), moved, lambda: ops.zeros_like(luma))
     return ops.clip(rgb, 0.0, 255.0)
 
 

@@ -112,6 +112,19 @@ def test_chroma_that_nobody_wants_is_not_worked_out() -> None:
     assert not np.asarray(spared)[..., 1:].any()
 
 
+def test_bins_are_not_looked_for_where_no_file_has_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jpeg, "project", lambda luma, *_, **__: np.nan * luma)
+    network, pixels, one = drawn(APART), noise(16, 24, 2) + 100, np.ones(2, np.float32)
+
+    def restored(project: Array, strength: Array = one) -> Array:
+        tables = np.full((2, 2, 8, 8), 9, np.float32)
+        return np.asarray(exporting.restore(network, pixels, tables, estimates(2), strength, project, 0 * one))
+
+    assert np.isfinite(restored(0 * one)).all()
+    assert np.isfinite(restored(one, strength=0 * one)).all()
+    assert np.isnan(restored(np.array([0, 1], np.float32))).any()
+
+
 def test_chroma_is_led_by_luma() -> None:
     network, coloured = drawn(APART), noise(16, 24)
 
