@@ -18,8 +18,8 @@ WORKDIR /src
 COPY requirements/build.txt requirements/${DEVICE}.txt requirements/
 # The dependencies are a layer of their own, so that a change of our code builds and pushes megabytes, not gigabytes.
 RUN python -m venv /opt/relume \
-    && pip install --require-hashes -r requirements/build.txt \
-    && pip install --require-hashes --no-build-isolation -r requirements/${DEVICE}.txt
+    && pip install --require-hashes --no-deps -r requirements/build.txt \
+    && pip install --require-hashes --no-deps --no-build-isolation -r requirements/${DEVICE}.txt
 COPY setup.py pyproject.toml LICENSE ./
 COPY pipeline pipeline
 COPY model model

@@ -48,7 +48,8 @@ clean:  ## remove .venv, caches and the demo's output
 	rm -rf $(VENV) build dist relume.egg-info demo-output .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp is written last, so an interrupted set-up is taken up again, and a finished one does nothing.
+# A stamp is written last, so an interrupted set-up is taken up again, and a finished one does nothing. The locks are
+# whole, so nothing is resolved again: pip would ask for the newest release of what is wanted with an extra, and stop.
 $(VENV)/runtime.stamp: requirements/build.txt requirements/cpu.txt setup.py
 	@test -n "$(PYTHON)" || { echo "no Python found: install python3.11 (or 3.12, 3.13), or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
@@ -57,12 +58,12 @@ $(VENV)/runtime.stamp: requirements/build.txt requirements/cpu.txt setup.py
 	    { echo "$(PYTHON) cannot make virtual environments: install its venv module (on Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@echo "Installing the locked dependencies into $(VENV): 3 GB, some minutes."
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install --quiet --require-hashes -r requirements/build.txt
-	$(PIP) install --quiet --require-hashes --no-build-isolation -r requirements/cpu.txt
+	$(PIP) install --quiet --require-hashes --no-deps -r requirements/build.txt
+	$(PIP) install --quiet --require-hashes --no-deps --no-build-isolation -r requirements/cpu.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/runtime.stamp requirements/dev.txt
-	$(PIP) install --quiet --require-hashes --no-build-isolation -r requirements/dev.txt
+	$(PIP) install --quiet --require-hashes --no-deps --no-build-isolation -r requirements/dev.txt
 	$(PIP) check
 	touch $@

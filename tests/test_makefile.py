@@ -92,4 +92,4 @@ def test_a_finished_set_up_is_not_done_again(tmp_path: Path) -> None:
 def test_a_changed_lock_is_installed(tmp_path: Path) -> None:
     done = make("--dry-run", "setup-dev", f"VENV={tmp_path}/venv", "--what-if=requirements/cpu.txt")
 
-    assert "install --quiet --require-hashes --no-build-isolation -r requirements/cpu.txt" in done.stdout
+    assert "install --quiet --require-hashes --no-deps --no-build-isolation -r requirements/cpu.txt" in done.stdout
