@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from model.layers import ConditionalBlock, ShuffledTranspose
+from model.layers import ShuffledTranspose, new_block
 from model.size import CHROMA_PLANES, CHROMA_WINDOW
 
 
@@ -25,6 +25,7 @@ class ChromaWay(layers.Layer):
 
     Args:
         channels: at 1/2, 1/4 and 1/8 of the resolution.
+        leaks: of what kind its blocks are; see `new_block`.
 
     Inputs:
         chroma: `(batch, rows, cols, 2)` float32, about -1..1; rows and cols multiples of 8.
@@ -36,17 +37,17 @@ class ChromaWay(layers.Layer):
         `(batch, rows, cols, 2)` float32.
     """
 
-    def __init__(self, channels: tuple[int, int, int], **kwargs: Any) -> None:
+    def __init__(self, channels: tuple[int, int, int], *, leaks: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.channels = channels
+        self.channels, self.leaks = channels, leaks
         c1, c2, c3 = channels
         self.stem = layers.Conv2D(c2, CHROMA_WINDOW, strides=4, padding="same", name="stem")
         self.from_quarter = _led(c2, name="from_quarter")
         self.down = layers.Conv2D(c3, 2, strides=2, name="down")
         self.from_deep = _led(c3, name="from_deep")
-        self.deep = ConditionalBlock(c3, name="deep")
+        self.deep = new_block(c3, leaks=leaks, name="deep")
         self.up2 = layers.Conv2DTranspose(c2, 2, strides=2, name="up2")
-        self.quarter = ConditionalBlock(c2, name="quarter")
+        self.quarter = new_block(c2, leaks=leaks, name="quarter")
         self.up1 = layers.Conv2DTranspose(c1, 2, strides=2, name="up1")
         self.from_half = _led(c1, name="from_half")
         self.tail = ShuffledTranspose(CHROMA_PLANES, 2, kernel_initializer="zeros", dtype="float32", name="tail")
@@ -77,7 +78,7 @@ class ChromaWay(layers.Layer):
         return self.tail(ops.leaky_relu(self.up1(own) + self.from_half(half)))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "channels": self.channels}
+        return {**super().get_config(), "channels": self.channels, "leaks": self.leaks}
 
 
 def _led(channels: int, name: str) -> layers.Conv2D:

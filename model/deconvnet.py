@@ -18,6 +18,7 @@ Chroma goes with luma, in the same channels, or a way of its own beside it (`mod
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +29,7 @@ from model import enlarging, jpeg
 from model.chroma import ChromaWay
 from model.contract import STRIDE
 from model.head import GRID_SIZE, HeadFeatures, grid_steps
-from model.layers import ConditionalBlock, GridPhase, ShuffledTranspose
+from model.layers import GridPhase, ShuffledTranspose, leaky, new_block
 from model.size import CHROMA_PLANES, FINE_BLOCKS, DeconvNetConfig
 
 QUALITY_BINS = (0, 15, 25, 35, 45, 55, 70, 85)
@@ -69,17 +70,18 @@ class DeconvNet(keras.Model):
         self.config = config
         c1, c2, c3 = config.channels
         enc1, enc2, mid, dec2, dec1 = config.blocks
+        block = functools.partial(new_block, leaks=config.leaky)
         self.stem = layers.Conv2D(c1, 6, strides=2, padding="same", name="stem")
         self.phase = GridPhase(STRIDE // 2, name="phase")
-        self.enc1 = [ConditionalBlock(c1, name=f"enc1_{i}") for i in range(enc1)]
+        self.enc1 = [block(c1, name=f"enc1_{i}") for i in range(enc1)]
         self.down1 = layers.Conv2D(c2, 2, strides=2, name="down1")
-        self.enc2 = [ConditionalBlock(c2, name=f"enc2_{i}") for i in range(enc2)]
+        self.enc2 = [block(c2, name=f"enc2_{i}") for i in range(enc2)]
         self.down2 = layers.Conv2D(c3, 2, strides=2, name="down2")
-        self.mid = [ConditionalBlock(c3, name=f"mid_{i}") for i in range(mid)]
+        self.mid = [block(c3, name=f"mid_{i}") for i in range(mid)]
         self.up2 = layers.Conv2DTranspose(c2, 2, strides=2, name="up2")
-        self.dec2 = [ConditionalBlock(c2, name=f"dec2_{i}") for i in range(dec2)]
+        self.dec2 = [block(c2, name=f"dec2_{i}") for i in range(dec2)]
         self.up1 = layers.Conv2DTranspose(c1, 2, strides=2, name="up1")
-        self.dec1 = [ConditionalBlock(c1, name=f"dec1_{i}") for i in range(dec1)]
+        self.dec1 = [block(c1, name=f"dec1_{i}") for i in range(dec1)]
         # Zero: training starts from the identity, and a clean image is its fixed point.
         self.tail = ShuffledTranspose(config.planes, 2, kernel_initializer="zeros", dtype="float32", name="tail")
         self.squeeze = layers.Conv2D(config.head, 1, activation="relu", name="squeeze")
@@ -91,9 +93,9 @@ class DeconvNet(keras.Model):
         if config.scale == 2:
             self.skip = layers.Conv2D(c1, 3, padding="same", name="skip")
             self.up0 = layers.Conv2DTranspose(c1, 2, strides=2, name="up0")
-            self.fine = [ConditionalBlock(c1, name=f"fine_{i}") for i in range(FINE_BLOCKS)]
+            self.fine = [block(c1, name=f"fine_{i}") for i in range(FINE_BLOCKS)]
         if config.chroma is not None:
-            self.chroma = ChromaWay(config.chroma, name="chroma")
+            self.chroma = ChromaWay(config.chroma, leaks=config.leaky, name="chroma")
         if config.head_convs:
             self.head_features = HeadFeatures(config.head, config.head_convs, name="head_features")
 
@@ -167,13 +169,14 @@ class DeconvNet(keras.Model):
     def encode(self, ycc: Any) -> tuple[Any, ...]:
         """Features at 1/2, 1/4 and 1/8, and at full resolution where the scale is 2, or chroma for its own way."""
         scaled = ycc / 128.0
-        half = self.phase(self.stem(scaled[..., : self.config.planes]))
+        bent = leaky if self.config.leaky else (lambda features: features)
+        half = bent(self.phase(self.stem(scaled[..., : self.config.planes])))
         for block in self.enc1:
             half = block(half)
-        quarter = self.down1(half)
+        quarter = bent(self.down1(half))
         for block in self.enc2:
             quarter = block(quarter)
-        levels = half, quarter, self.down2(quarter)
+        levels = half, quarter, bent(self.down2(quarter))
         if self.config.chroma is not None:
             return (*levels, scaled[..., -CHROMA_PLANES:])
         return (*levels, self.skip(scaled)) if self.config.scale == 2 else levels

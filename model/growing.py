@@ -22,7 +22,7 @@ def fits(small: DeconvNetConfig, large: DeconvNetConfig) -> bool:
     """Whether a network of the one can grow into one of the other; their heads must be alike."""
 
     def alike(config: DeconvNetConfig) -> tuple[Any, ...]:
-        return config.head, config.head_convs, config.scale, config.chroma is None
+        return config.head, config.head_convs, config.scale, config.chroma is None, config.leaky
 
     pairs = zip(
         (*small.channels, *small.blocks, *(small.chroma or ())),
@@ -49,7 +49,11 @@ def grow(small: DeconvNet, config: DeconvNetConfig) -> list[Array]:
         raise ValueError(f"config must be a larger network than {small.config}, got {config}")
     known = {_name(variable): np.asarray(keras.ops.convert_to_numpy(variable)) for variable in small.weights}
     large = deconvnet.build(config)
-    return [_grown(_name(v), np.array(keras.ops.convert_to_numpy(v)), known.get(_name(v))) for v in large.weights]
+    # Both convolutions of a leaky block add to what goes by, of the other kind only the second.
+    adding = ("first/kernel", "second/kernel") if config.leaky else ("second/kernel",)
+    return [
+        _grown(_name(v), np.array(keras.ops.convert_to_numpy(v)), known.get(_name(v)), adding) for v in large.weights
+    ]
 
 
 def _name(variable: Any) -> str:
@@ -57,10 +61,10 @@ def _name(variable: Any) -> str:
     return str(variable.path).split("/", 1)[1]
 
 
-def _grown(name: str, drawn: Array, known: Array | None) -> Array:
+def _grown(name: str, drawn: Array, known: Array | None, adding: tuple[str, ...]) -> Array:
     if known is None:
-        # A block that the smaller network has not: without its second kernel it adds nothing.
-        return np.zeros_like(drawn) if name.endswith("second/kernel") else drawn
+        # A block that the smaller network has not: without these kernels it adds nothing.
+        return np.zeros_like(drawn) if name.endswith(adding) else drawn
     if "modulation" in name:
         # A scale for every channel, then a shift for every channel.
         halves = zip(np.split(drawn, 2, axis=-1), np.split(known, 2, axis=-1), strict=True)

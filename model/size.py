@@ -29,6 +29,8 @@ class DeconvNetConfig:
         scale: output pixels to one input pixel along an axis, 1 or 2.
         chroma: channels of chroma's own way, at the same resolutions; chroma goes with luma where None.
         head_convs: 3x3 convolutions of the head's own; where 0 it looks at what the decoder gets, and nothing else.
+        leaky: every convolution on the way down and inside of blocks is followed by a leaky rectifier, and a block is
+            a `LeakyBlock`; where False, a rectifier stands in the middle of each block and nowhere else.
     """
 
     channels: tuple[int, int, int]
@@ -37,6 +39,7 @@ class DeconvNetConfig:
     scale: int = 1
     chroma: tuple[int, int, int] | None = None
     head_convs: int = 0
+    leaky: bool = False
 
     def __post_init__(self) -> None:
         if len(self.channels) != 3 or min(self.channels) < 1:
@@ -53,13 +56,13 @@ class DeconvNetConfig:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DeconvNetConfig:
         """The inverse of `to_json`."""
-        # Models made before there was a scale, a way for chroma, or more to the head do not name it.
+        # Models made before there was a scale, a way for chroma, more to the head, or leaks do not name it.
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, (list, tuple))}
         return cls(**{**values, **lists})
 
     def to_json(self) -> dict[str, Any]:
         """The inverse of `from_json`; what says that a network is another one. What came later is named where used."""
-        first = {"scale": 1, "chroma": None, "head_convs": 0}
+        first = {"scale": 1, "chroma": None, "head_convs": 0, "leaky": False}
         return {name: value for name, value in dataclasses.asdict(self).items() if first.get(name, ...) != value}
 
     @property
@@ -98,14 +101,14 @@ class DeconvNetConfig:
 
 
 SIZES: Mapping[str, DeconvNetConfig] = {
-    "S": DeconvNetConfig((32, 48, 80), (0, 1, 1, 1, 2), chroma=(16, 16, 48), head_convs=1),
-    "M": DeconvNetConfig((64, 96, 144), (0, 2, 2, 2, 2), chroma=(24, 24, 64), head_convs=1),
-    "L": DeconvNetConfig((96, 128, 240), (0, 3, 4, 3, 3), chroma=(32, 40, 96), head_convs=1),
+    "S": DeconvNetConfig((32, 48, 80), (0, 1, 1, 1, 2), chroma=(16, 16, 48), head_convs=1, leaky=True),
+    "M": DeconvNetConfig((64, 96, 144), (0, 2, 2, 2, 2), chroma=(24, 24, 64), head_convs=1, leaky=True),
+    "L": DeconvNetConfig((96, 128, 240), (0, 3, 4, 3, 3), chroma=(32, 40, 96), head_convs=1, leaky=True),
 }
 """For JPEG, which codes chroma apart."""
 
-TOGETHER = dataclasses.replace(SIZES["S"], chroma=None, head_convs=0)
-"""Size S for harm that is in all planes alike: noise, blur, a small size."""
+TOGETHER = DeconvNetConfig((32, 48, 80), (0, 1, 1, 1, 2))
+"""Size S for harm that is in all planes alike: noise, blur, a small size. Not leaky: what ships was trained so."""
 
 
 def _chroma_macs(channels: tuple[int, int, int], luma: tuple[int, int, int]) -> float:

@@ -279,6 +279,26 @@ def _first_quarter(batch: Any) -> Any:
     return (ops.shape(batch)[0] + 3) // 4
 
 
+@contextlib.contextmanager
+def _nothing_fused() -> Iterator[None]:
+    """Meanwhile TensorFlow does not look for layers that it could compute as one.
+
+    It takes a leaky rectifier and the convolution before it for such, misses that the gradient needs what lies between
+    them, and gives up with an error on stderr (2.21).
+    """
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    before = tf.config.optimizer.get_experimental_options().get("remapping", True)
+    tf.config.optimizer.set_experimental_options({"remapping": False})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"remapping": before})
+
+
 @dataclasses.dataclass(frozen=True)
 class Progress:
     """Where a run stands.
@@ -392,7 +412,7 @@ class Run:
             OtherRunError: if the checkpoint is of another run.
             BusyError: if another process trains in the folder.
         """
-        with self._alone():
+        with self._alone(), _nothing_fused():
             self._restore()
             return self._train(report, time.monotonic() + 60 * max_minutes)
 

@@ -30,7 +30,8 @@ RECIPE = Recipe(
         Phase(0.75, 96, 14, squared=True, blocking=0.02, projected=True),
         Phase(1.0, 128, 8, squared=True, blocking=0.02, projected=True),
     ),
-    steps=60_000,
+    steps=28_000,
+    learning_rate=3e-3,
     drop_tables=0.1,
     reduced=0.5,
 )

@@ -21,6 +21,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 TINY = DeconvNetConfig((4, 6, 8), (1, 1, 1, 1, 1), head=4)
 DOUBLE = dataclasses.replace(TINY, scale=2)
 APART = dataclasses.replace(TINY, chroma=(3, 4, 5))
+LEAKY = dataclasses.replace(APART, leaky=True)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def noise(rows: int, cols: int, number: int = 1) -> Array:
     return np.random.default_rng(2).uniform(-100, 100, (number, rows, cols, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("config", [TINY, DOUBLE, APART])
+@pytest.mark.parametrize("config", [TINY, DOUBLE, APART, LEAKY])
 def test_a_new_network_adds_nothing(config: DeconvNetConfig) -> None:
     assert not residual(deconvnet.build(config), noise(16, 24)).any()
 
@@ -75,7 +76,7 @@ def test_what_came_later_changes_nothing_of_what_models_and_runs_go_by() -> None
     assert (agreed.scale, network.config) == (1, SIZES["S"])
 
 
-@pytest.mark.parametrize("config", [TINY, DOUBLE, APART])
+@pytest.mark.parametrize("config", [TINY, DOUBLE, APART, LEAKY])
 def test_a_pixel_reaches_no_farther_than_the_radius(config: DeconvNetConfig) -> None:
     network, side = drawn(config), 2 * config.halo + 24
     for place in (side // 2, side // 2 + 5):
@@ -194,7 +195,7 @@ def test_a_size_costs_no_more_than_it_may(name: str, macs: float, parameters: fl
     assert deconvnet.build(SIZES[name]).count_params() <= parameters
 
 
-@pytest.mark.parametrize("config", [TINY, DOUBLE, APART])
+@pytest.mark.parametrize("config", [TINY, DOUBLE, APART, LEAKY])
 def test_the_cost_is_that_of_the_convolutions(config: DeconvNetConfig) -> None:
     """Counted over the layers: taps times channels, at the resolution where they are taken."""
     network = deconvnet.build(config)
@@ -215,7 +216,7 @@ def test_the_cost_is_that_of_the_convolutions(config: DeconvNetConfig) -> None:
     assert network.config.macs_per_pixel == pytest.approx(total, rel=0.01)
 
 
-@pytest.mark.parametrize("size", [SIZES["M"], DOUBLE, TINY])
+@pytest.mark.parametrize("size", [SIZES["M"], DOUBLE, TINY, LEAKY])
 def test_a_config_survives_json(size: DeconvNetConfig) -> None:
     again = DeconvNetConfig.from_json(json.loads(json.dumps(size.to_json())))
 

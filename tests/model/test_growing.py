@@ -20,6 +20,7 @@ SMALL = DeconvNetConfig((4, 6, 8), (0, 1, 1, 1, 1), head=4, chroma=(3, 4, 5), he
 LARGE = DeconvNetConfig((6, 7, 12), (1, 2, 2, 2, 2), head=4, chroma=(4, 5, 8), head_convs=1)
 PAIRS = [
     pytest.param(SMALL, LARGE, id="chroma apart"),
+    pytest.param(*(dataclasses.replace(c, leaky=True) for c in (SMALL, LARGE)), id="leaky"),
     pytest.param(*(dataclasses.replace(c, chroma=None, scale=2) for c in (SMALL, LARGE)), id="twice the size"),
 ]
 
@@ -92,6 +93,7 @@ def test_the_seed_decides_what_is_drawn() -> None:
         {"head": 8},
         {"head_convs": 2},
         {"chroma": None, "scale": 2},
+        {"leaky": True},
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from model.layers import ConditionalBlock, GridPhase, ShuffledTranspose
+from model.layers import LEAK, ConditionalBlock, GridPhase, LeakyBlock, ShuffledTranspose
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -41,47 +41,62 @@ def test_a_new_grid_phase_changes_nothing() -> None:
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(GridPhase(2)(values)), values)
 
 
-def block_by_hand(layer: ConditionalBlock, features: Array, condition: Array | None) -> Array:
-    def convolve(values: Array, kernel: Array, bias: Array) -> Array:
-        padded = np.pad(values, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        out = np.zeros((*values.shape[:3], kernel.shape[3])) + bias
-        for dy in range(3):
-            for dx in range(3):
-                out += padded[:, dy : dy + values.shape[1], dx : dx + values.shape[2]] @ kernel[dy, dx]
-        return out
+def convolve(values: Array, kernel: Array, bias: Array) -> Array:
+    padded = np.pad(values, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    out = np.zeros((*values.shape[:3], kernel.shape[3])) + bias
+    for dy in range(3):
+        for dx in range(3):
+            out += padded[:, dy : dy + values.shape[1], dx : dx + values.shape[2]] @ kernel[dy, dx]
+    return out
 
-    inner = convolve(features, *layer.first.get_weights())
-    if condition is not None:
-        assert layer.modulation is not None
-        kernel, bias = layer.modulation.get_weights()
-        gamma, beta = np.split(condition @ kernel + bias, 2, axis=1)
-        inner = inner * (1 + gamma[:, None, None]) + beta[:, None, None]
+
+def modulate(values: Array, modulation: keras.layers.Dense | None, condition: Array | None) -> Array:
+    if condition is None:
+        return values
+    assert modulation is not None
+    kernel, bias = modulation.get_weights()
+    gamma, beta = np.split(condition @ kernel + bias, 2, axis=1)
+    return values * (1 + gamma[:, None, None]) + beta[:, None, None]
+
+
+def conditional_by_hand(layer: ConditionalBlock, features: Array, condition: Array | None) -> Array:
+    inner = modulate(convolve(features, *layer.first.get_weights()), layer.modulation, condition)
     return features + convolve(np.maximum(inner, 0), *layer.second.get_weights())
 
 
+def leaky_by_hand(layer: LeakyBlock, features: Array, condition: Array | None) -> Array:
+    def leaking(values: Array) -> Array:
+        return np.where(values < 0, LEAK * values, values)
+
+    features = features + leaking(modulate(convolve(features, *layer.first.get_weights()), layer.modulation, condition))
+    return features + leaking(convolve(features, *layer.second.get_weights()))
+
+
 @pytest.mark.parametrize("conditioned", [False, True])
-def test_a_block_is_the_same_as_by_hand(conditioned: bool) -> None:
+@pytest.mark.parametrize(("kind", "by_hand"), [(ConditionalBlock, conditional_by_hand), (LeakyBlock, leaky_by_hand)])
+def test_a_block_is_the_same_as_by_hand(kind: Any, by_hand: Any, conditioned: bool) -> None:
     rng = np.random.default_rng(1)
     features = rng.normal(size=(2, 5, 6, 4)).astype(np.float32)
     condition = rng.normal(size=(2, 7)).astype(np.float32) if conditioned else None
-    layer = filled(ConditionalBlock(4), features.shape, condition.shape if condition is not None else None)
+    layer = filled(kind(4), features.shape, condition.shape if condition is not None else None)
 
     found = keras.ops.convert_to_numpy(layer(features, condition))
 
-    np.testing.assert_allclose(found, block_by_hand(layer, features, condition), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, by_hand(layer, features, condition), rtol=1e-4, atol=1e-5)
 
 
-def test_a_new_block_does_not_hear_its_condition_yet() -> None:
+@pytest.mark.parametrize("kind", [ConditionalBlock, LeakyBlock])
+def test_a_new_block_does_not_hear_its_condition_yet(kind: Any) -> None:
     rng = np.random.default_rng(1)
     features = rng.normal(size=(1, 4, 4, 3)).astype(np.float32)
-    layer = ConditionalBlock(3)
+    layer = kind(3)
 
     one, two = (keras.ops.convert_to_numpy(layer(features, np.full((1, 5), value, np.float32))) for value in (0, 9))
 
     np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("layer", [GridPhase(4), ConditionalBlock(6)])
+@pytest.mark.parametrize("layer", [GridPhase(4), ConditionalBlock(6), LeakyBlock(6)])
 def test_a_layer_is_made_again_from_its_config(layer: Any) -> None:
     again = keras.layers.deserialize(keras.layers.serialize(layer))
 
@@ -92,8 +107,9 @@ def test_a_layer_is_made_again_from_its_config(layer: Any) -> None:
 def test_sizes_below_one_are_refused() -> None:
     with pytest.raises(ValueError, match="period must be at least 1, got 0"):
         GridPhase(0)
-    with pytest.raises(ValueError, match="channels must be at least 1, got 0"):
-        ConditionalBlock(0)
+    for kind in (ConditionalBlock, LeakyBlock):
+        with pytest.raises(ValueError, match="channels must be at least 1, got 0"):
+            kind(0)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
