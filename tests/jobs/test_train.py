@@ -227,6 +227,17 @@ def test_tuning_on_odd_pictures_restores_them_better(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_says_nothing_but_its_own_lines(data: Path, tmp_path: Path) -> None:
+    """In a process of its own, at the log level that a command has."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    start = [sys.executable, "-m", "jobs.train", *command(data, tmp_path / "run", "--steps", "1")]
+
+    done = subprocess.run(start, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+
+    assert [line for line in done.stderr.splitlines() if " jobs.train: " not in line] == []
+
+
+@pytest.mark.slow
 def test_a_run_killed_twice_ends_with_the_weights_of_one_that_was_not(data: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
