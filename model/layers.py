@@ -50,12 +50,51 @@ class GridPhase(keras.layers.Layer):
         return {**super().get_config(), "period": self.period}
 
 
-@keras.saving.register_keras_serializable(package=_PACKAGE)
-class ConditionalBlock(keras.layers.Layer):
-    """A residual block, `x + conv(relu(modulate(conv(x))))`, whose inside a condition scales and shifts.
+class _Block(keras.layers.Layer):
+    """What both kinds of residual blocks have: two convolutions of 3x3, and a condition that scales and shifts.
 
     The modulation is `(1 + gamma) * features + beta` with gamma and beta a linear function of the condition
-    (FiLM, arXiv 1709.07871); it starts as the identity. Without a condition the block is a plain residual block.
+    (FiLM, arXiv 1709.07871); it starts as the identity. Without a condition there is none.
+
+    Args:
+        channels: of input and output, at least 1.
+        first, second: how the kernels are drawn.
+    """
+
+    def __init__(self, channels: int, first: Any, second: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
+        self.channels = channels
+        self.first = keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=first, name="first")
+        self.second = keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=second, name="second")
+        self.modulation: keras.layers.Dense | None = None
+
+    def build(self, features_shape: Any, condition_shape: Any = None) -> None:
+        self.first.build(features_shape)
+        self.second.build(features_shape)
+        if condition_shape is not None:
+            self.modulation = keras.layers.Dense(2 * self.channels, kernel_initializer="zeros", name="modulation")
+            self.modulation.build(condition_shape)
+
+    def modulated_first(self, features: Any, condition: Any) -> Any:
+        """The first convolution, modulated."""
+        inner = self.first(features)
+        if self.modulation is None:
+            return inner
+        gamma, beta = ops.split(self.modulation(condition)[:, None, None, :], 2, axis=-1)
+        return inner * (1 + gamma) + beta
+
+    def compute_output_shape(self, features_shape: Any, condition_shape: Any = None) -> Any:
+        return features_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "channels": self.channels}
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class ConditionalBlock(_Block):
+    """A residual block, `x + conv(relu(modulate(conv(x))))`, whose inside a condition scales and shifts.
 
     Args:
         channels: of input and output, at least 1.
@@ -69,31 +108,11 @@ class ConditionalBlock(keras.layers.Layer):
     """
 
     def __init__(self, channels: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
-        self.channels = channels
-        self.first = keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer="he_normal", name="first")
         # A small second kernel starts the block near the identity: deep stacks then train at a high rate without norms.
-        small = keras.initializers.VarianceScaling(0.1)
-        self.second = keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=small, name="second")
-        self.modulation: keras.layers.Dense | None = None
-
-    def build(self, features_shape: Any, condition_shape: Any = None) -> None:
-        self.first.build(features_shape)
-        self.second.build(features_shape)
-        if condition_shape is not None:
-            self.modulation = _modulation(self.channels, condition_shape)
+        super().__init__(channels, keras.initializers.HeNormal(), keras.initializers.VarianceScaling(0.1), **kwargs)
 
     def call(self, features: Any, condition: Any = None) -> Any:
-        inner = _modulated(self.first(features), self.modulation, condition)
-        return features + self.second(ops.relu(inner))
-
-    def compute_output_shape(self, features_shape: Any, condition_shape: Any = None) -> Any:
-        return features_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "channels": self.channels}
+        return features + self.second(ops.relu(self.modulated_first(features, condition)))
 
 
 LEAK = 0.2
@@ -106,11 +125,10 @@ def leaky(features: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
-class LeakyBlock(keras.layers.Layer):
-    """Two residual convolutions, `x + leaky(conv(x))`; the first one's result is scaled and shifted by a condition.
+class LeakyBlock(_Block):
+    """Two residual convolutions, `x + leaky(conv(x))`, of which a condition scales and shifts the first.
 
-    As many multiplications as a `ConditionalBlock`, and twice as many places where the network is not linear. The
-    modulation is that of `ConditionalBlock`.
+    As many multiplications as a `ConditionalBlock`, and twice as many places where the network is not linear.
 
     Args:
         channels: of input and output, at least 1.
@@ -124,50 +142,18 @@ class LeakyBlock(keras.layers.Layer):
     """
 
     def __init__(self, channels: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
-        self.channels = channels
-        # Small kernels start the block near the identity: deep stacks then train at a high rate without norms.
+        # Small kernels, for the same reason.
         small = keras.initializers.VarianceScaling
-        self.first = keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=small(0.3), name="first")
-        self.second = keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=small(0.3), name="second")
-        self.modulation: keras.layers.Dense | None = None
-
-    def build(self, features_shape: Any, condition_shape: Any = None) -> None:
-        self.first.build(features_shape)
-        self.second.build(features_shape)
-        if condition_shape is not None:
-            self.modulation = _modulation(self.channels, condition_shape)
+        super().__init__(channels, small(0.3), small(0.3), **kwargs)
 
     def call(self, features: Any, condition: Any = None) -> Any:
-        features = features + leaky(_modulated(self.first(features), self.modulation, condition))
+        features = features + leaky(self.modulated_first(features, condition))
         return features + leaky(self.second(features))
-
-    def compute_output_shape(self, features_shape: Any, condition_shape: Any = None) -> Any:
-        return features_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "channels": self.channels}
 
 
 def new_block(channels: int, *, leaks: bool, name: str) -> ConditionalBlock | LeakyBlock:
     """A residual block of the one kind or the other."""
     return (LeakyBlock if leaks else ConditionalBlock)(channels, name=name)
-
-
-def _modulation(channels: int, condition_shape: Any) -> keras.layers.Dense:
-    """Gives a scale and a shift for each channel; at first none."""
-    layer = keras.layers.Dense(2 * channels, kernel_initializer="zeros", name="modulation")
-    layer.build(condition_shape)
-    return layer
-
-
-def _modulated(features: Any, modulation: keras.layers.Dense | None, condition: Any) -> Any:
-    if modulation is None:
-        return features
-    gamma, beta = ops.split(modulation(condition)[:, None, None, :], 2, axis=-1)
-    return features * (1 + gamma) + beta
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
