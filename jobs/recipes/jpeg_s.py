@@ -1,7 +1,7 @@
 """JPEG, size S: 20 thousand multiplications a pixel, 0.5 million parameters. The built-in model's recipe.
 
 The built-in weights were made by it as it stands, from nothing: 28,000 steps in 70 minutes on two cores that other work
-shared (AVX-512 with bfloat16), then 8,000 of `jpeg_s_head` (9 minutes). The loss still fell at the end.
+shared (AVX-512 with bfloat16), then `jpeg_s_head` with --steps 8000 (9 minutes). The loss still fell at the end.
 
 Result, in dB at quality 10/20/30/40 by `relume evaluate`: BSDS500 test (200 images) 29.25/31.54/32.88/33.83, and
 PSNR-B 28.96/31.02/32.24/33.09, where the JPEGs have 27.80/30.05/31.37/32.30. DnCNN-3 is published with
