@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,10 @@ def test_a_run_that_ended_has_the_exit_code_of_its_summary(
 def test_the_run_that_was_planned_last_is_the_one_that_is_told_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for run_id in ("z-first", "a-last"):
+    for minute, run_id in enumerate(("z-first", "a-last")):
         plan(str(tmp_path), run_id)
+        # A file system's clock ticks every few milliseconds: what is written within one tick has one time.
+        os.utime(tmp_path / names.RUNS / run_id / "plan.json", (60 * minute, 60 * minute))
 
     assert told(capsys, "--output", str(tmp_path))[1]["run"] == "a-last"
 
