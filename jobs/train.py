@@ -94,7 +94,7 @@ class TrainConfig:
         "Stops training after so long, and writes the model so far.", group="How", default=None, low=0
     )
     precision: str = option(
-        "Of the layers; auto takes bfloat16 where the processor is built for it.",
+        "Of the layers; auto takes bfloat16 on accelerators, and where the processor is built for it.",
         group="How",
         default=AUTO,
         choices=PRECISIONS,
@@ -107,12 +107,14 @@ class TrainConfig:
             raise UsageError(f"--data must be a folder that exists, or tfds:NAME, got {self.data}")
         if self.validation is not None and not Path(self.validation).is_dir():
             raise UsageError(f"--validation must be a folder that exists, got {self.validation}")
+        if "://" in self.output:
+            raise UsageError(f"--output must be a folder on this machine, got {self.output}")
         output = Path(self.output)
         parent = next(path for path in (output, *output.absolute().parents) if path.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise UsageError(f"--output must be a folder that can be written to, got {self.output}")
-        for name, source in (("data", self.data), ("validation", self.validation)):
-            # The run's own pictures would be trained on when it goes on.
+        for name, source in (("data", self.data), ("validation", self.validation), ("init", self.init)):
+            # The run's own pictures would be trained on when it goes on; a model folder holds nothing else.
             if source is not None and output.resolve().is_relative_to(Path(source).resolve()):
                 raise UsageError(f"--output must not lie in --{name}, got {self.output}")
         if output.is_dir() and any(output.iterdir()) and not (output / "lock").exists():
@@ -138,11 +140,12 @@ def _train(argv: list[str]) -> int:
 
     precision = training.set_precision(config.precision)
     training.use_all_devices(recipes.load(config.recipe))
-    recipe, init = _recipe(config)
+    start = _start(config)
+    recipe = _recipe(config, start)
     shown = _photos("--validation", config.validation, "validation") if config.validation else []
     photos = _apart(_photos("--data", config.data, "train"), shown)
     folder = Path(config.output)
-    run = training.Run(recipe, photos, folder, init=init)
+    run = training.Run(recipe, photos, folder, init=start.network if start else None)
     _log.info("%s: %d photographs, %s parameters, %s", recipe.name, len(photos), f"{run.parameters:,}", precision)
     minutes = math.inf if config.max_minutes is None else config.max_minutes
     try:
@@ -162,7 +165,7 @@ def _train(argv: list[str]) -> int:
                 file=sys.stderr,
             )
             return ExitCode.DONE if finished else ExitCode.TIME_CAP
-        _export(run, photos, target, config)
+        _export(run, photos, target, config, start)
     elif config.validation is not None and not contract.read(target).scores:
         _log.warning("%s was written without --validation: move it away, and the same command measures it", target)
     print(json.dumps({**summary, "model": str(target)}))
@@ -206,26 +209,44 @@ def _apart(photos: list[Photo], shown: Sequence[Photo]) -> list[Photo]:
     return apart
 
 
-def _recipe(config: TrainConfig) -> tuple[Recipe, DeconvNet | None]:
-    """The recipe with what the flags change of it, and the network to start from."""
-    from model import exporting, growing
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """The model of --init. It is looked up once: another one may stand under its name when the run ends."""
+
+    folder: Path
+    contract: contract.Contract
+    network: DeconvNet
+
+
+def _start(config: TrainConfig) -> _Start | None:
+    from model import exporting
+
+    if config.init is None:
+        return None
+    try:
+        folder = models.folder_of(config.init)
+        network, agreed = exporting.load_network(folder)
+    except contract.ModelError as error:
+        raise UsageError(f"--init: {error}") from error
+    return _Start(folder, agreed, network)
+
+
+def _recipe(config: TrainConfig, start: _Start | None) -> Recipe:
+    """The recipe with what the flags change of it."""
+    from model import growing
 
     recipe = recipes.load(config.recipe)
-    init: DeconvNet | None = None
     rate = config.learning_rate or recipe.learning_rate
-    if config.init is not None:
-        try:
-            init, agreed = exporting.load_network(models.folder_of(config.init))
-        except contract.ModelError as error:
-            raise UsageError(f"--init: {error}") from error
-        if agreed.task != recipe.task:
-            raise UsageError(f"--init {config.init} must be a model for {recipe.task}, got one for {agreed.task}")
-        grows = init.config != recipe.network
-        if grows and (recipe.head_only or not growing.fits(init.config, recipe.network)):
+    if start is not None:
+        task, network = start.contract.task, start.network.config
+        if task != recipe.task:
+            raise UsageError(f"--init {config.init} must be a model for {recipe.task}, got one for {task}")
+        grows = network != recipe.network
+        if grows and (recipe.head_only or not growing.fits(network, recipe.network)):
             smaller = "" if recipe.head_only else " or a smaller one with the same kind of head and chroma,"
             raise UsageError(
                 f"--init {config.init} must have the network of recipe {config.recipe}, {recipe.network.to_json()},"
-                f"{smaller} got {init.config.to_json()}"
+                f"{smaller} got {network.to_json()}"
             )
         # A head that is trained alone, and channels that are new, have all to learn.
         fresh = recipe.head_only or grows
@@ -233,7 +254,7 @@ def _recipe(config: TrainConfig) -> tuple[Recipe, DeconvNet | None]:
     elif recipe.head_only:
         raise UsageError(f"--recipe {config.recipe} trains the head of a trained model: name one by --init")
     steps = config.steps or recipe.steps
-    changed = dataclasses.replace(
+    return dataclasses.replace(
         recipe,
         steps=steps,
         learning_rate=rate,
@@ -241,7 +262,6 @@ def _recipe(config: TrainConfig) -> tuple[Recipe, DeconvNet | None]:
         warm_up=min(recipe.warm_up, steps // 5),
         seed=recipe.seed if config.seed is None else config.seed,
     )
-    return changed, init
 
 
 def _reporter(run: Run, shown: Sequence[Photo]) -> Callable[[Progress], None]:
@@ -292,20 +312,17 @@ def _write_picture(path: Path, pixels: Any) -> None:
     draft.replace(path)
 
 
-def _export(run: Run, photos: Sequence[Photo], target: Path, config: TrainConfig) -> None:
+def _export(run: Run, photos: Sequence[Photo], target: Path, config: TrainConfig, start: _Start | None) -> None:
     """Writes the model folder, with a card, scores and pictures that were made by the exported program itself."""
     from model import card, exporting
     from model.restorer import Restorer
-    from model.size import DeconvNetConfig
 
     recipe = run.recipe
-    start_from = None if config.init is None else models.folder_of(config.init)
     name, init = recipe.name.replace("_", "-"), {}
-    if start_from is not None:
-        before = contract.read(start_from)
-        tuned = DeconvNetConfig.from_json(before.network) == recipe.network
-        init = {"init" if tuned else "grown_from": before.identity}
-        name = before.name if recipe.head_only else name
+    if start is not None:
+        tuned = start.network.config == recipe.network
+        init = {"init" if tuned else "grown_from": start.contract.identity}
+        name = start.contract.name if recipe.head_only else name
     about: dict[str, Any] = {
         "name": name,
         "task": recipe.task,
@@ -323,9 +340,9 @@ def _export(run: Run, photos: Sequence[Photo], target: Path, config: TrainConfig
             draft = Path(scratch) / "model"
             exporting.export(recipe.network, weights, draft, **about, scores={}, card="")
             _log.info("measuring on %s", config.validation)
-            restorer, start = Restorer.load(draft), None if start_from is None else Restorer.load(start_from)
-            measured = card.measure(restorer, config.validation, start=start)
-            shown = card.show(restorer, config.validation, start=start)
+            restorer, before = Restorer.load(draft), Restorer.load(start.folder) if start else None
+            measured = card.measure(restorer, config.validation, start=before)
+            shown = card.show(restorer, config.validation, start=before)
     text = card.text(
         **about,
         steps=(run.step, recipe.steps),

@@ -296,6 +296,7 @@ def test_a_run_on_jax_and_two_devices_is_exported_by_tensorflow(data: Path, tmp_
         (["--init", "missing"], "--init: missing is no model folder"),
         (["--steps", "0"], "--steps must be a whole number, at least 1, got 0"),
         (["--max_minutes", "-1"], "--max_minutes must be a number, at least 0, got -1"),
+        (["--output", "gs://bucket/run"], "--output must be a folder on this machine, got gs://bucket/run"),
         (["--precision", "float16"], "--precision must be one of auto, float32, bfloat16"),
         (["--setps", "5"], "--setps is no flag; did you mean --steps?"),
         (["--data", "tfds:no_such_data_set"], "--data: tfds:no_such_data_set cannot be had from TFDS"),
@@ -315,19 +316,21 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
 
 
 def test_a_folder_that_the_run_cannot_have_is_refused_before_anything_is_read(
-    data: Path, others: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, data: Path, others: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for output, message in (
         (data / "a.png" / "run", "--output must be a folder that can be written to, got"),
         (data / "run", "--output must not lie in --data, got"),
         (others / "more" / "run", "--output must not lie in --validation, got"),
+        (run / "model" / "tuned", "--output must not lie in --init, got"),
     ):
-        code = train.main(command(data, output, "--validation", str(others)))
+        code = train.main(command(data, output, "--validation", str(others), "--init", str(run / "model")))
 
         assert code == ExitCode.USAGE
         assert message in capsys.readouterr().err
     assert not (data / "run").exists()
     assert not (others / "more").exists()
+    assert not (run / "model" / "tuned").exists()
 
 
 def test_photographs_for_validation_are_not_trained_on(
