@@ -103,7 +103,8 @@ class Capture:
         truth = np.zeros(ESTIMATE_SIZE, np.float32)
         truth[CLASSES.index("graphics" if graphics else label)] = 1
         truth[-len(REGRESSIONS) :] = (1.0 if quality is None else quality / 100, min(noise / 50, 1.0), blur / 4)
-        return Sample(_as_rgb(pixels), _as_rgb(pristine[margin:-margin, margin:-margin]), tables, truth)
+        pristine = pristine[margin:-margin, margin:-margin]
+        return Sample(_as_rgb(pixels), _as_rgb(pristine), tables, truth, bound=np.ones((), np.float32))
 
     def _draw(self, rng: np.random.Generator) -> tuple[str, float, float]:
         """Class, sigma of the blur and sigma of the noise of one patch."""

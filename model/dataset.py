@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ class DegradedPatches(keras.utils.PyDataset):
     The batch of a step depends on seed and step only, so a run that goes on at step n sees what it would have seen.
 
     Args:
-        photos: pristine pictures; those smaller than a region are enlarged by reflection.
+        photos: pristine pictures; those smaller than a region are enlarged by reflection when they are drawn.
         degradation: how often what is done to a patch.
         patch: side of a patch in pixels, a multiple of 8.
         batch: patches in a batch.
@@ -41,8 +42,9 @@ class DegradedPatches(keras.utils.PyDataset):
 
     Items:
         A dictionary of `degraded`, `(batch, patch, patch, 3)` uint8; `pristine`, the same, or larger by the task's
-        scale; `tables`, `(batch, 2, 8, 8)` float32; `truth`, `(batch, ESTIMATE_SIZE)` float32; `told`, `(batch, 1)`
-        float32: 1 where the decoder is told the truth rather than the head's own estimate.
+        scale; `tables`, `(batch, 2, 8, 8)` float32; `truth`, `(batch, ESTIMATE_SIZE)` float32; `bound`, `(batch,)`
+        float32, see `Sample`; `told`, `(batch, 1)` float32: 1 where the decoder is told the truth rather than the
+        head's own estimate.
     """
 
     def __init__(
@@ -62,8 +64,8 @@ class DegradedPatches(keras.utils.PyDataset):
         if patch % 8 or patch < 8:
             raise ValueError(f"patch must be a positive multiple of 8, got {patch}")
         self._side = degradation.region_side(patch)
-        self._photos = [_at_least(photo, self._side) for photo in photos]
-        areas = np.array([photo.pixels.shape[0] * photo.pixels.shape[1] for photo in self._photos], np.float64)
+        self._photos = photos
+        areas = np.array([math.prod(np.maximum(photo.pixels.shape[:2], self._side)) for photo in photos], np.float64)
         self._shares = np.cumsum(areas / areas.sum())
         self._degradation = degradation
         self._batch, self._seed, self._first, self._steps = batch, seed, first, steps
@@ -88,7 +90,7 @@ class DegradedPatches(keras.utils.PyDataset):
     def _draw(self, rng: np.random.Generator) -> Sample:
         for attempt in range(2):
             place = min(int(np.searchsorted(self._shares, rng.random())), len(self._photos) - 1)
-            photo = self._photos[place]
+            photo = _at_least(self._photos[place], self._side)
             rows, cols = photo.pixels.shape[:2]
             side = self._side
             if self._reduced and rng.random() < self._reduced:

@@ -98,12 +98,15 @@ class Sample:
             degraded one times the task's scale.
         tables: `(2, 8, 8)` float32 quantisation steps in natural order, 0 where there is none.
         truth: `(ESTIMATE_SIZE,)` float32, what a perfect head would say.
+        bound: `()` float32: 0 where an earlier compression was the harsher one, whose harm the bins of `tables` do not
+            know of; else 1.
     """
 
     degraded: Array
     pristine: Array
     tables: Array
     truth: Array
+    bound: Array
 
 
 def compress(pixels: Array, quality: int, *, subsampling: int = 2, qtables: Any = None) -> tuple[Array, Array]:
@@ -176,6 +179,7 @@ def degrade(region: Array, rng: np.random.Generator, recipe: Degradation, *, gra
             pixels[inner], _ = compress(pixels[inner], stored, subsampling=subsampling)
     pristine = pixels
     worst = 100 if quality is None else quality
+    bound = np.ones((), np.float32)
     dy, dx = (int(v) for v in rng.integers(0, _SHIFT, 2))
     if quality is not None and rng.random() < recipe.double_share:
         first = _quality(rng, recipe)
@@ -184,6 +188,7 @@ def degrade(region: Array, rng: np.random.Generator, recipe: Degradation, *, gra
         pixels[dy:, dx:], _ = compress(pixels[dy:, dx:], first, subsampling=subsampling)
         if first < quality:
             worst, label = first, label if label in ("noise", "blur", "low_resolution") else "double_jpeg"
+            bound = np.zeros((), np.float32)
     tables = np.zeros((2, 8, 8), np.float32)
     degraded = np.ascontiguousarray(pixels[inner])
     if quality is not None:
@@ -193,7 +198,7 @@ def degrade(region: Array, rng: np.random.Generator, recipe: Degradation, *, gra
     label = "graphics" if graphics else label or CLASSES[int(np.searchsorted(QUALITY_BINS, worst, side="right")) - 1]
     truth[CLASSES.index(label)] = 1
     truth[-len(REGRESSIONS) :] = measures
-    return Sample(_patch(degraded, MARGIN), _patch(pristine, _FRAME), tables, truth)
+    return Sample(_patch(degraded, MARGIN), _patch(pristine, _FRAME), tables, truth, bound)
 
 
 def region_side(patch: int) -> int:

@@ -33,6 +33,13 @@ class _AveragingMuon(keras.optimizers.Muon):
         update = self.zeropower_via_newtonschulz5(ops.reshape(ahead, (-1, variable.shape[-1])), self.ns_steps)
         self.assign_sub(variable, ops.reshape(self.lr_adjust(lr * update), variable.shape))
 
+    def _update_model_variables_moving_average(self, trainable_variables: list[Any]) -> None:
+        """Keras's, with a momentum of n / (n + 9) at step n up to its highest: a short run forgets its start too."""
+        step = ops.cast(self.iterations, "float32")
+        momentum = ops.minimum(step / (step + 9), self.ema_momentum)
+        for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
+            average.assign(momentum * average + (1 - momentum) * variable)
+
     def finalize_variable_values(self, var_list: Any) -> None:
         """Leaves the moving average beside the weights: Keras would put it in their place whenever `fit` ends."""
 

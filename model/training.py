@@ -1,8 +1,8 @@
 """Trains a DeconvNet: resumable to the last bit, the same on every Keras backend.
 
-A run is a function of its recipe, its pictures and the weights it starts from. Everything that a step needs is in the
-checkpoint or follows from the step's number, so a killed run that is started again ends with the weights of one that
-was never killed.
+A run is a function of its recipe, its pictures, the weights it starts from and the layers' precision. Everything that
+a step needs is in the checkpoint or follows from the step's number, so a killed run that is started again ends with the
+weights of one that was never killed.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Recipe:
         final_rate: the rate of the last step.
         warm_up: steps.
         weight_decay: decoupled, of kernels only.
-        ema: momentum of the moving average of the weights, which is what is exported.
+        ema: highest momentum of the moving average of the weights, which is what is exported.
         clip: largest norm of the whole gradient.
         drop_tables, reduced: see `DegradedPatches`.
         head_only: trains the head of a network that undoes JPEG already, whose other weights stay. A quarter of the
@@ -218,7 +218,7 @@ class RestorationTask(keras.Model):
         base = self.network.base(ycc)
         restored = base + residual
         if self._phase.projected:
-            steps = ops.cast(inputs["tables"], "float32")[:, 0] * ops.reshape(_bound_by_bins(inputs), (-1, 1, 1))
+            steps = ops.cast(inputs["tables"], "float32")[:, 0] * ops.reshape(inputs["bound"], (-1, 1, 1))
             share = ops.full_like(steps[:, 0, 0], expectation.SHARE)
             luma = jpeg.project(restored[..., :1], base[..., :1], steps, expecting=share)
             restored = ops.concatenate([luma, restored[..., 1:]], axis=-1)
@@ -232,7 +232,7 @@ class RestorationTask(keras.Model):
         strength = ops.ones_like(truth[:, 0])
         # As the pipeline does: what is grey stays grey.
         grey = ops.cast(ops.all(pixels == pixels[..., :1], axis=(1, 2, 3)), "float32")
-        project = _bound_by_bins(inputs)[:first]
+        project = inputs["bound"][:first]
         restored = exporting.restore(self.network, pixels, tables, truth, strength, project, grey)
         return ops.concatenate([ops.stop_gradient(jpeg.to_ycc(ops.round(restored))), ycc[first:]])
 
@@ -267,11 +267,6 @@ class RestorationTask(keras.Model):
         luma, chroma = ([plane[..., part] for plane in planes] for part in (slice(0, 1), slice(1, 3)))
         by_luma = losses.restoration_loss(*luma, squared=squared, blocking=blocking, floor=losses.LUMA_FLOOR)
         return by_luma + losses.restoration_loss(*chroma, squared=squared)
-
-
-def _bound_by_bins(inputs: dict[str, Any]) -> Any:
-    """1 for each patch whose bins bind it, 0 for one that was compressed before: the last bins do not know that."""
-    return 1 - inputs["truth"][:, deconvnet.CLASSES.index("double_jpeg")]
 
 
 def _first_quarter(batch: Any) -> Any:

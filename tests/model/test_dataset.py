@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ def test_a_batch_has_the_shapes_and_types_that_the_network_takes(photos: list[Ph
         "pristine": ((3, 16, 16, 3), "uint8"),
         "tables": ((3, 2, 8, 8), "float32"),
         "truth": ((3, ESTIMATE_SIZE), "float32"),
+        "bound": ((3,), "float32"),
         "told": ((3, 1), "float32"),
     }
 
@@ -74,6 +76,19 @@ def test_pictures_are_drawn_by_their_area(photo: Array) -> None:
 
     share = np.mean(batch["pristine"][:, 0, 0, 0] == 200)
     assert 0.7 < share < 0.9
+
+
+def test_small_pictures_take_no_more_memory_than_they_are_large() -> None:
+    small = [Photo(f"{number}.png", np.zeros((32, 32, 3), np.uint8)) for number in range(200)]
+    tracemalloc.start()
+    try:
+        row = DegradedPatches(small, Degradation(), patch=128, batch=1, seed=1)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert taken < sum(photo.pixels.nbytes for photo in small)
+    assert row[0]["pristine"].shape == (1, 128, 128, 3)
 
 
 def test_the_header_is_hidden_as_often_as_asked(photos: list[Photo]) -> None:

@@ -142,6 +142,15 @@ def test_a_second_compression_that_is_milder_is_labelled_double_and_keeps_the_fi
         assert sample.tables[0].sum() < first[0].sum()  # the header tells of the milder one
 
 
+@pytest.mark.parametrize("graphics", [False, True])
+def test_bins_bind_what_was_not_compressed_harder_before_whatever_it_is_labelled(region: Array, graphics: bool) -> None:
+    recipe = dataclasses.replace(ALWAYS_JPEG, double_share=0.5, other_share=0.5, foreign_table_share=0.0)
+
+    for sample in drawn(region, recipe, 60, graphics=graphics):
+        _, told = compress(np.zeros((8, 8, 3), np.uint8), round(100 * measure(sample, "quality")))
+        assert sample.bound == (sample.tables[0] == told[0]).all()
+
+
 def test_the_first_grid_of_a_double_compression_falls_anywhere(region: Array) -> None:
     recipe = dataclasses.replace(ALWAYS_JPEG, double_share=1.0)
     origins = set()
