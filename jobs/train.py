@@ -81,8 +81,8 @@ class TrainConfig:
         metavar="DIR",
     )
     init: str | None = option(
-        "What to start from; the learning rate is then a tenth of the recipe's. One of a smaller size grows into the "
-        f"recipe's, starts as good as it was, and learns at the full rate. {models.WHERE}",
+        "What to start from; the learning rate is then a tenth of the recipe's, and the head stays as it is. One of a "
+        f"smaller size grows into the recipe's, starts as good as it was, and learns at the full rate. {models.WHERE}",
         group="How",
         default=None,
         metavar="DIR",
@@ -237,6 +237,7 @@ def _recipe(config: TrainConfig, start: _Start | None) -> Recipe:
 
     recipe = recipes.load(config.recipe)
     rate = config.learning_rate or recipe.learning_rate
+    tunes = False
     if start is not None:
         task, network = start.contract.task, start.network.config
         if task != recipe.task:
@@ -249,8 +250,8 @@ def _recipe(config: TrainConfig, start: _Start | None) -> Recipe:
                 f"{smaller} got {network.to_json()}"
             )
         # A head that is trained alone, and channels that are new, have all to learn.
-        fresh = recipe.head_only or grows
-        rate = config.learning_rate or (1 if fresh else INIT_RATE) * recipe.learning_rate
+        tunes = not (recipe.head_only or grows)
+        rate = config.learning_rate or (INIT_RATE if tunes else 1) * recipe.learning_rate
     elif recipe.head_only:
         raise UsageError(f"--recipe {config.recipe} trains the head of a trained model: name one by --init")
     steps = config.steps or recipe.steps
@@ -260,6 +261,7 @@ def _recipe(config: TrainConfig, start: _Start | None) -> Recipe:
         learning_rate=rate,
         final_rate=min(rate, recipe.final_rate),
         warm_up=min(recipe.warm_up, steps // 5),
+        head_kept=tunes,
         seed=recipe.seed if config.seed is None else config.seed,
     )
 

@@ -134,13 +134,13 @@ class DeconvNet(keras.Model):
             self.head_features.build(c1, c3)
         self.built = True
 
-    def train_head_only(self) -> None:
-        """Freezes all layers but those of the head."""
-        head = [self.squeeze, self.hidden, self.classes, self.regressions]
+    def train_only(self, *, head: bool) -> None:
+        """Freezes all layers but those of the head, or those of the head alone."""
+        of_head = [self.squeeze, self.hidden, self.classes, self.regressions]
         if self.config.head_convs:
-            head.append(self.head_features)
+            of_head.append(self.head_features)
         for layer in self.layers:
-            layer.trainable = layer in head
+            layer.trainable = (layer in of_head) == head
 
     def base(self, ycc: Any) -> Any:
         """What the residual is added to: the pixels, enlarged by the scale."""

@@ -133,6 +133,8 @@ class Recipe:
         head_only: trains the head of a network that undoes JPEG already, whose other weights stay. A quarter of the
             patches are restored before the head sees them, and are then `clean`: so that what was restored once is
             left alone when it comes again.
+        head_kept: trains all but the head. A network that is tuned has one that was trained on larger patches, and
+            would forget that.
         seed: of first weights and of all patches.
     """
 
@@ -150,6 +152,7 @@ class Recipe:
     drop_tables: float = 0.3
     reduced: float = 0.0
     head_only: bool = False
+    head_kept: bool = False
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -192,13 +195,14 @@ class RestorationTask(keras.Model):
         network: whose weights are trained.
         phase: of the run; says what the loss is.
         head_only: nothing is restored, and the loss is the head's.
+        head_kept: the loss is that of restoring alone.
     """
 
-    def __init__(self, network: DeconvNet, phase: Phase, *, head_only: bool = False) -> None:
+    def __init__(self, network: DeconvNet, phase: Phase, *, head_only: bool = False, head_kept: bool = False) -> None:
         # Pixels stay float32 up to the first layer; the layers cast for themselves.
         super().__init__(dtype="float32")
         self.network = network
-        self._phase, self._head_only = phase, head_only
+        self._phase, self._head_only, self._head_kept = phase, head_only, head_kept
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
@@ -256,7 +260,7 @@ class RestorationTask(keras.Model):
             return wrong_estimate
         pristine = jpeg.to_ycc(x["pristine"])
         restoration = self._restoration(y_pred["restored"], y_pred["ycc"], pristine)
-        return ops.mean(restoration) + HEAD_WEIGHT * wrong_estimate
+        return ops.mean(restoration) + (0 if self._head_kept else HEAD_WEIGHT * wrong_estimate)
 
     def _restoration(self, *planes: Any) -> Any:
         """The loss of restored, degraded and pristine planes."""
@@ -379,8 +383,8 @@ class Run:
             start = hashlib.sha256(b"".join(w.tobytes() for w in weights)).hexdigest()
             same = init.config == recipe.network
             self.network.set_weights(weights if same else growing.grow(init, recipe.network))
-        if recipe.head_only:
-            self.network.train_head_only()
+        if recipe.head_only or recipe.head_kept:
+            self.network.train_only(head=recipe.head_only)
         self.optimizer = new_optimizer(recipe)
         self.optimizer.build(self.network.trainable_variables)
         self.pictures = fingerprint(photos)
@@ -415,7 +419,8 @@ class Run:
         watch = _Watch(self, report, stop)
         while self.step < self.recipe.steps and time.monotonic() < stop:
             phase, end = self.recipe.phase_at(self.step)
-            task = RestorationTask(self.network, phase, head_only=self.recipe.head_only)
+            kinds = {"head_only": self.recipe.head_only, "head_kept": self.recipe.head_kept}
+            task = RestorationTask(self.network, phase, **kinds)
             task.compile(optimizer=self.optimizer, jit_compile=keras.backend.backend() == "jax")
             # One call a phase: whenever `fit` ends, TensorFlow's pipeline of inputs may wait a minute for its own
             # tuning, which missed that it was cancelled.

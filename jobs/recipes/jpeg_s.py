@@ -2,8 +2,8 @@
 
 The built-in weights were made by it on two cores that other work shared (AVX-512 with bfloat16): from nothing, 28,000
 steps (70 minutes), then from what came of that by --init and --learning_rate 0.0015, 15,000 (--seed 2, 40 minutes) and
-18,000 (--seed 3, 47 minutes). After each the head was trained alone by `jpeg_s_head`, 8,000, 6,000 and 8,000 steps (23
-minutes in all).
+18,000 (--seed 3, 47 minutes), along with the head, which --init keeps now. After each it was trained alone by
+`jpeg_s_head`, 8,000, 6,000 and 8,000 steps (23 minutes in all).
 
 Result, in dB at quality 10/20/30/40 by `relume evaluate`: BSDS500 test (200 images) 29.27/31.56/32.91/33.85, and
 PSNR-B 28.97/31.05/32.28/33.13, where the JPEGs have 27.80/30.05/31.37/32.30. DnCNN-3 is published with

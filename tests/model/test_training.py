@@ -259,10 +259,18 @@ def test_every_recipe_takes_a_step(name: str, photos: list[Photo], tmp_path: Pat
     assert run.train(nothing)
 
 
-def test_the_head_alone_is_trained_where_asked(photos: list[Photo], tmp_path: Path) -> None:
+HEAD = {"head_features", "squeeze", "hidden", "classes", "regressions"}
+REST = {"stem", "phase", "down1", "down2", "mid_0", "up2", "up1", "dec1_0", "tail", "embed", "chroma"}
+
+
+@pytest.mark.parametrize(("part", "expected"), [("head_only", HEAD), ("head_kept", REST)])
+def test_the_head_alone_is_trained_where_asked_or_all_but_the_head(
+    photos: list[Photo], tmp_path: Path, part: str, expected: set[str]
+) -> None:
     network = dataclasses.replace(RECIPE.network, chroma=(2, 2, 2), head_convs=1)
     phases = (Phase(1.0, 16, 4, squared=True),)
-    recipe = dataclasses.replace(RECIPE, network=network, phases=phases, steps=3, head_only=True)
+    asked: dict[str, Any] = {part: True}
+    recipe = dataclasses.replace(RECIPE, network=network, phases=phases, steps=3, **asked)
     init = deconvnet.build(network)
     start = init.get_weights()
 
@@ -273,7 +281,7 @@ def test_the_head_alone_is_trained_where_asked(photos: list[Photo], tmp_path: Pa
     changed = {
         name for name, a, b in zip(names, start, run.averaged_weights(), strict=True) if not np.array_equal(a, b)
     }
-    assert changed == {"head_features", "squeeze", "hidden", "classes", "regressions"}
+    assert changed == expected
     again = Run(recipe, photos, tmp_path, init=init)
     again.train(nothing)
     for a, b in zip(run.averaged_weights(), again.averaged_weights(), strict=True):
