@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jobs.command_line import ExitCode, UsageError, run_job
 from pipeline import flags
-from pipeline.flags import FlagParser, check, option, parse_flags
+from pipeline.flags import FlagParser, check, check_here, option, parse_flags
 
 _DESCRIPTION = """\
 Makes a data set of a folder of photographs, for `relume train --data`:
@@ -52,8 +52,7 @@ class PrepareConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        if "://" in self.output:
-            raise UsageError(f"--output must be a folder on this machine, got {self.output}")
+        check_here("output", self.output)
         if "://" not in self.input and not Path(self.input).is_dir():
             raise UsageError(f"--input must be a folder that exists, or gs://BUCKET/PREFIX, got {self.input}")
         if (Path(self.output) / "photo_archive").exists():

@@ -20,7 +20,7 @@ from jobs.command_line import ExitCode, UsageError, run_job
 from model import contract, quiet
 from model.device import AUTO, PRECISIONS
 from pipeline import flags, models
-from pipeline.flags import FlagParser, check, option, parse_flags
+from pipeline.flags import FlagParser, check, check_here, option, parse_flags
 
 if TYPE_CHECKING:
     from model.deconvnet import DeconvNet
@@ -107,8 +107,7 @@ class TrainConfig:
             raise UsageError(f"--data must be a folder that exists, or tfds:NAME, got {self.data}")
         if self.validation is not None and not Path(self.validation).is_dir():
             raise UsageError(f"--validation must be a folder that exists, got {self.validation}")
-        if "://" in self.output:
-            raise UsageError(f"--output must be a folder on this machine, got {self.output}")
+        check_here("output", self.output)
         output = Path(self.output)
         parent = next(path for path in (output, *output.absolute().parents) if path.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
@@ -236,24 +235,25 @@ def _recipe(config: TrainConfig, start: _Start | None) -> Recipe:
     from model import growing
 
     recipe = recipes.load(config.recipe)
-    rate = config.learning_rate or recipe.learning_rate
-    tunes = False
+    rate, part = recipe.learning_rate, recipe.part
+    head_only = part == "head"
     if start is not None:
         task, network = start.contract.task, start.network.config
         if task != recipe.task:
             raise UsageError(f"--init {config.init} must be a model for {recipe.task}, got one for {task}")
         grows = network != recipe.network
-        if grows and (recipe.head_only or not growing.fits(network, recipe.network)):
-            smaller = "" if recipe.head_only else " or a smaller one with the same kind of head and chroma,"
+        if grows and (head_only or not growing.fits(network, recipe.network)):
+            smaller = "" if head_only else " or a smaller one with the same kind of head and chroma,"
             raise UsageError(
                 f"--init {config.init} must have the network of recipe {config.recipe}, {recipe.network.to_json()},"
                 f"{smaller} got {network.to_json()}"
             )
         # A head that is trained alone, and channels that are new, have all to learn.
-        tunes = not (recipe.head_only or grows)
-        rate = config.learning_rate or (INIT_RATE if tunes else 1) * recipe.learning_rate
-    elif recipe.head_only:
+        if not (head_only or grows):
+            rate, part = INIT_RATE * rate, "rest"
+    elif head_only:
         raise UsageError(f"--recipe {config.recipe} trains the head of a trained model: name one by --init")
+    rate = config.learning_rate or rate
     steps = config.steps or recipe.steps
     return dataclasses.replace(
         recipe,
@@ -261,7 +261,7 @@ def _recipe(config: TrainConfig, start: _Start | None) -> Recipe:
         learning_rate=rate,
         final_rate=min(rate, recipe.final_rate),
         warm_up=min(recipe.warm_up, steps // 5),
-        head_kept=tunes,
+        part=part,
         seed=recipe.seed if config.seed is None else config.seed,
     )
 
@@ -324,7 +324,7 @@ def _export(run: Run, photos: Sequence[Photo], target: Path, config: TrainConfig
     if start is not None:
         tuned = start.network.config == recipe.network
         init = {"init" if tuned else "grown_from": start.contract.identity}
-        name = start.contract.name if recipe.head_only else name
+        name = start.contract.name if recipe.part == "head" else name
     about: dict[str, Any] = {
         "name": name,
         "task": recipe.task,

@@ -179,7 +179,6 @@ def degrade(region: Array, rng: np.random.Generator, recipe: Degradation, *, gra
             pixels[inner], _ = compress(pixels[inner], stored, subsampling=subsampling)
     pristine = pixels
     worst = 100 if quality is None else quality
-    bound = np.ones((), np.float32)
     dy, dx = (int(v) for v in rng.integers(0, _SHIFT, 2))
     if quality is not None and rng.random() < recipe.double_share:
         first = _quality(rng, recipe)
@@ -188,7 +187,6 @@ def degrade(region: Array, rng: np.random.Generator, recipe: Degradation, *, gra
         pixels[dy:, dx:], _ = compress(pixels[dy:, dx:], first, subsampling=subsampling)
         if first < quality:
             worst, label = first, label if label in ("noise", "blur", "low_resolution") else "double_jpeg"
-            bound = np.zeros((), np.float32)
     tables = np.zeros((2, 8, 8), np.float32)
     degraded = np.ascontiguousarray(pixels[inner])
     if quality is not None:
@@ -198,6 +196,7 @@ def degrade(region: Array, rng: np.random.Generator, recipe: Degradation, *, gra
     label = "graphics" if graphics else label or CLASSES[int(np.searchsorted(QUALITY_BINS, worst, side="right")) - 1]
     truth[CLASSES.index(label)] = 1
     truth[-len(REGRESSIONS) :] = measures
+    bound = np.array(quality is None or worst == quality, np.float32)
     return Sample(_patch(degraded, MARGIN), _patch(pristine, _FRAME), tables, truth, bound)
 
 

@@ -59,6 +59,13 @@ class _Block(keras.layers.Layer):
     Args:
         channels: of input and output, at least 1.
         first, second: how the kernels are drawn.
+
+    Inputs:
+        features: `(batch, rows, cols, channels)`, float.
+        condition: `(batch, n)`, float, or None.
+
+    Output shape:
+        Same as `features`.
     """
 
     def __init__(self, channels: int, first: Any, second: Any, **kwargs: Any) -> None:
@@ -94,18 +101,7 @@ class _Block(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class ConditionalBlock(_Block):
-    """A residual block, `x + conv(relu(modulate(conv(x))))`, whose inside a condition scales and shifts.
-
-    Args:
-        channels: of input and output, at least 1.
-
-    Inputs:
-        features: `(batch, rows, cols, channels)`, float.
-        condition: `(batch, n)`, float, or None.
-
-    Output shape:
-        Same as `features`.
-    """
+    """A residual block, `x + conv(relu(modulate(conv(x))))`, whose inside a condition scales and shifts."""
 
     def __init__(self, channels: int, **kwargs: Any) -> None:
         # A small second kernel starts the block near the identity: deep stacks then train at a high rate without norms.
@@ -129,16 +125,6 @@ class LeakyBlock(_Block):
     """Two residual convolutions, `x + leaky(conv(x))`, of which a condition scales and shifts the first.
 
     As many multiplications as a `ConditionalBlock`, and twice as many places where the network is not linear.
-
-    Args:
-        channels: of input and output, at least 1.
-
-    Inputs:
-        features: `(batch, rows, cols, channels)`, float.
-        condition: `(batch, n)`, float, or None.
-
-    Output shape:
-        Same as `features`.
     """
 
     def __init__(self, channels: int, **kwargs: Any) -> None:

@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -32,6 +32,9 @@ from model.photos import Photo, fingerprint
 from model.size import DeconvNetConfig
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+Part = Literal["whole", "head", "rest"]
+"""Of a network: all of it, its head, or all but that."""
 
 HEAD_WEIGHT = 0.02
 """Weight of the head's loss: enough to learn, too little to bend the features that restore."""
@@ -130,11 +133,10 @@ class Recipe:
         ema: highest momentum of the moving average of the weights, which is what is exported.
         clip: largest norm of the whole gradient.
         drop_tables, reduced: see `DegradedPatches`.
-        head_only: trains the head of a network that undoes JPEG already, whose other weights stay. A quarter of the
-            patches are restored before the head sees them, and are then `clean`: so that what was restored once is
-            left alone when it comes again.
-        head_kept: trains all but the head. A network that is tuned has one that was trained on larger patches, and
-            would forget that.
+        part: what is trained, the `whole`, the `head` or the `rest`; all other weights stay. The head alone is that of
+            a network that undoes JPEG already: a quarter of the patches are restored before it sees them, and are then
+            `clean`, so that what was restored once is left alone when it comes again. The rest is for tuning: the head
+            was trained on larger patches, and would forget that.
         seed: of first weights and of all patches.
     """
 
@@ -151,8 +153,7 @@ class Recipe:
     clip: float = 1.0
     drop_tables: float = 0.3
     reduced: float = 0.0
-    head_only: bool = False
-    head_kept: bool = False
+    part: Part = "whole"
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -194,25 +195,25 @@ class RestorationTask(keras.Model):
     Args:
         network: whose weights are trained.
         phase: of the run; says what the loss is.
-        head_only: nothing is restored, and the loss is the head's.
-        head_kept: the loss is that of restoring alone.
+        part: of the recipe. For the `head` nothing is restored, and the loss is the head's; for the `rest` it is that
+            of restoring alone.
     """
 
-    def __init__(self, network: DeconvNet, phase: Phase, *, head_only: bool = False, head_kept: bool = False) -> None:
+    def __init__(self, network: DeconvNet, phase: Phase, *, part: Part = "whole") -> None:
         # Pixels stay float32 up to the first layer; the layers cast for themselves.
         super().__init__(dtype="float32")
         self.network = network
-        self._phase, self._head_only, self._head_kept = phase, head_only, head_kept
+        self._phase, self._part = phase, part
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
         ycc = jpeg.to_ycc(inputs["degraded"])
-        if self._head_only:
+        if self._part == "head":
             ycc = self._first_quarter_restored(ycc, inputs)
         features = self.network.encode(ycc)
         class_logits, regression_logits = self.network.logits(ycc, features)
         estimates = {"classes": class_logits, "regressions": regression_logits}
-        if self._head_only:
+        if self._part == "head":
             return estimates
         guess = ops.stop_gradient(deconvnet.estimate_of(class_logits, regression_logits))
         told = inputs["told"]
@@ -250,17 +251,17 @@ class RestorationTask(keras.Model):
     ) -> Any:
         kinds = len(deconvnet.CLASSES)
         truth = x["truth"]
-        if self._head_only:
+        if self._part == "head":
             first = _first_quarter(truth)
             truth = ops.concatenate([deconvnet.without_jpeg(truth[:first]), truth[first:]])
         wrong_class = keras.losses.categorical_crossentropy(truth[:, :kinds], y_pred["classes"], from_logits=True)
         wrong_measure = ops.mean(ops.abs(truth[:, kinds:] - ops.sigmoid(y_pred["regressions"])), axis=-1)
         wrong_estimate = ops.mean(wrong_class + 4 * wrong_measure)
-        if self._head_only:
+        if self._part == "head":
             return wrong_estimate
         pristine = jpeg.to_ycc(x["pristine"])
         restoration = self._restoration(y_pred["restored"], y_pred["ycc"], pristine)
-        return ops.mean(restoration) + (0 if self._head_kept else HEAD_WEIGHT * wrong_estimate)
+        return ops.mean(restoration) + (0 if self._part == "rest" else HEAD_WEIGHT * wrong_estimate)
 
     def _restoration(self, *planes: Any) -> Any:
         """The loss of restored, degraded and pristine planes."""
@@ -383,8 +384,8 @@ class Run:
             start = hashlib.sha256(b"".join(w.tobytes() for w in weights)).hexdigest()
             same = init.config == recipe.network
             self.network.set_weights(weights if same else growing.grow(init, recipe.network))
-        if recipe.head_only or recipe.head_kept:
-            self.network.train_only(head=recipe.head_only)
+        if recipe.part != "whole":
+            self.network.train_only(head=recipe.part == "head")
         self.optimizer = new_optimizer(recipe)
         self.optimizer.build(self.network.trainable_variables)
         self.pictures = fingerprint(photos)
@@ -419,8 +420,7 @@ class Run:
         watch = _Watch(self, report, stop)
         while self.step < self.recipe.steps and time.monotonic() < stop:
             phase, end = self.recipe.phase_at(self.step)
-            kinds = {"head_only": self.recipe.head_only, "head_kept": self.recipe.head_kept}
-            task = RestorationTask(self.network, phase, **kinds)
+            task = RestorationTask(self.network, phase, part=self.recipe.part)
             task.compile(optimizer=self.optimizer, jit_compile=keras.backend.backend() == "jax")
             # One call a phase: whenever `fit` ends, TensorFlow's pipeline of inputs may wait a minute for its own
             # tuning, which missed that it was cancelled.

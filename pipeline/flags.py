@@ -241,6 +241,16 @@ def check(config: Any) -> None:
         one.check(getattr(config, one.name))
 
 
+def check_here(flag: str, folder: str) -> None:
+    """Refuses the address of a folder elsewhere where one on this machine is needed.
+
+    Raises:
+        UsageError: naming the flag.
+    """
+    if "://" in folder:
+        raise UsageError(f"--{flag} must be a folder on this machine, got {folder}")
+
+
 class FlagParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and whose help reads well at 80 columns.
 

@@ -18,5 +18,5 @@ RECIPE = Recipe(
     steps=4_000,
     learning_rate=2e-3,
     reduced=jpeg_s.RECIPE.reduced,
-    head_only=True,
+    part="head",
 )

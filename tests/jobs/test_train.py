@@ -128,7 +128,7 @@ def test_the_card_of_a_tuned_model_tells_what_it_came_from_and_how_good_that_was
     start, tuned = contract.read(run / "model"), contract.read(tmp_path / "tuned" / "model-0")
     card = (tmp_path / "tuned" / "model-0" / "card.md").read_text()
     assert tuned.recipe["init"] == {"name": "smoke", "digest": start.digest}
-    assert tuned.recipe["head_kept"]
+    assert tuned.recipe["part"] == "rest"
     assert f"Tuned from the model `smoke`, digest `{start.digest[:12]}`" in card
     # Nothing was learnt yet: both do the same.
     rows = {row["method"]: row["psnr"] for row in tuned.scores["grey"]["rows"] if row["condition"] == "jpeg q10"}

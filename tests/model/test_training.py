@@ -22,7 +22,7 @@ from model.dataset import DegradedPatches
 from model.deconvnet import DeconvNet
 from model.degradation import Degradation
 from model.photos import Photo
-from model.training import Phase, Progress, Recipe, Run
+from model.training import Part, Phase, Progress, Recipe, Run
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -263,14 +263,13 @@ HEAD = {"head_features", "squeeze", "hidden", "classes", "regressions"}
 REST = {"stem", "phase", "down1", "down2", "mid_0", "up2", "up1", "dec1_0", "tail", "embed", "chroma"}
 
 
-@pytest.mark.parametrize(("part", "expected"), [("head_only", HEAD), ("head_kept", REST)])
+@pytest.mark.parametrize(("part", "expected"), [("head", HEAD), ("rest", REST)])
 def test_the_head_alone_is_trained_where_asked_or_all_but_the_head(
-    photos: list[Photo], tmp_path: Path, part: str, expected: set[str]
+    photos: list[Photo], tmp_path: Path, part: Part, expected: set[str]
 ) -> None:
     network = dataclasses.replace(RECIPE.network, chroma=(2, 2, 2), head_convs=1)
     phases = (Phase(1.0, 16, 4, squared=True),)
-    asked: dict[str, Any] = {part: True}
-    recipe = dataclasses.replace(RECIPE, network=network, phases=phases, steps=3, **asked)
+    recipe = dataclasses.replace(RECIPE, network=network, phases=phases, steps=3, part=part)
     init = deconvnet.build(network)
     start = init.get_weights()
 
@@ -296,7 +295,7 @@ def test_the_head_alone_sees_a_quarter_of_the_patches_restored(
     # Bins so wide that nothing is clipped to them.
     harsh = Degradation(quality=(10, 10), clean_share=0.0, other_share=0.0)
     patches = DegradedPatches(photos, harsh, patch=16, batch=4, seed=1)[0]
-    task = training.RestorationTask(network, Phase(1.0, 16, 4, squared=True), head_only=True)
+    task = training.RestorationTask(network, Phase(1.0, 16, 4, squared=True), part="head")
     seen: list[Array] = []
 
     def look(ycc: Any) -> Any:
