@@ -116,6 +116,16 @@ def test_one_process_serves_all_calls(decoders: ModuleType) -> None:
     assert len({process_of(Guard(), decoders) for _ in range(5)}) == 1
 
 
+def test_a_process_that_finds_other_modules_serves_no_call(
+    decoders: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that a thread of an earlier run gives back late."""
+    before = process_of(Guard(), decoders)
+    monkeypatch.syspath_prepend(tmp_path / "more")
+
+    assert process_of(Guard(), decoders) != before
+
+
 def test_a_default_timeout_for_sockets_ends_no_process(decoders: ModuleType) -> None:
     """Beam sets one as soon as it asks for Google's credentials, and then every new socket is non-blocking."""
     before = socket.getdefaulttimeout()
