@@ -453,14 +453,20 @@ def test_a_followed_job_that_left_no_summary_or_did_not_end_well_is_no_success(
 
 def test_who_stops_looking_does_not_stop_the_job(cloud: DataflowTwin, capsys: pytest.CaptureFixture[str]) -> None:
     cloud.script = Script(("PENDING", "RUNNING"))
+    over = threading.Event()
 
     def press_ctrl_c_once_it_looks() -> None:
         while not (cloud.jobs and len(cloud.jobs[0].states) > 1):
             time.sleep(0.01)
         _thread.interrupt_main()
+        while not over.wait(10):  # the interpreter swallows one that strikes inside of a finalizer
+            _thread.interrupt_main()
 
     threading.Thread(target=press_ctrl_c_once_it_looks, daemon=True).start()
-    code = launched(cloud, [*BY_TEMPLATE, "--wait"])
+    try:
+        code = launched(cloud, [*BY_TEMPLATE, "--wait"])
+    finally:
+        over.set()
 
     told = capsys.readouterr()
     assert (code, last_line(told.out)["exit"]) == (130, 130)

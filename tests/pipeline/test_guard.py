@@ -184,11 +184,11 @@ def test_a_process_killed_while_idle_is_replaced(decoders: ModuleType) -> None:
 
 @pytest.mark.parametrize("decoder", ["sleep", "hold_the_interpreter"])
 def test_a_hang_ends_at_the_time_limit(decoders: ModuleType, decoder: str) -> None:
-    guard = Guard(seconds=0.5)
+    guard = Guard(seconds=2)
     before = process_of(guard, decoders)
 
     started = time.monotonic()
-    with pytest.raises(DecoderCrashError, match=r"the limit is 0\.5 s"):
+    with pytest.raises(DecoderCrashError, match=r"the limit is 2 s"):
         guard(getattr(decoders, decoder), {}, [])
 
     assert time.monotonic() - started < 60
