@@ -90,7 +90,7 @@ class Guard:
             if "crash" in reply:
                 child.stop()  # what is left of its memory is in pieces
                 raise DecoderCrashError(reply["crash"])
-            _give(child)
+            _give(self, child)
             break
         if "error" in reply:
             raise ERRORS[reply["error"]](reply["detail"])
@@ -115,16 +115,12 @@ class _Lost(Exception):  # noqa: N818
 
 
 class _Child:
-    """One guarded process, as its caller sees it.
+    """One guarded process, as its caller sees it."""
 
-    Attributes:
-        kind: whose calls it can take: those by its guard from a caller that finds modules where it finds them.
-    """
-
-    def __init__(self, guard: Guard, path: str) -> None:
-        self.kind = guard, path
+    def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._socket, theirs = socket.socketpair()
+        path = os.pathsep.join(part or str(os.getcwd()) for part in sys.path)  # noqa: PTH109
         # Threads and their arenas of memory count as address space, and none is needed.
         settings = {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
         arguments = [str(theirs.fileno()), str(guard.memory_bytes), str(guard.seconds)]
@@ -172,7 +168,7 @@ class _Child:
     def _ending(self) -> int | None:
         """Waits a moment for the process to end; its return code, negative for a signal."""
         try:
-            return self._process.wait(1)
+            return self._process.wait(10)
         except subprocess.TimeoutExpired:
             return None
 
@@ -190,27 +186,26 @@ def _named(code: int | None) -> str:
     return "no answer" if code is None else f"status {code}"
 
 
-_idle: dict[tuple[Guard, str], list[_Child]] = {}
+_idle: dict[Guard, list[_Child]] = {}
 _lock = threading.Lock()
 
 
 def _take(guard: Guard) -> _Child:
     """Gives a process that nobody else uses: an idle one, or a new one."""
-    path = os.pathsep.join(part or str(os.getcwd()) for part in sys.path)  # noqa: PTH109
     with _lock:
-        waiting = _idle.get((guard, path), [])
+        waiting = _idle.get(guard, [])
         while waiting:
             child = waiting.pop()
             if child.is_alive():
                 return child
             child.stop()
-    return _Child(guard, path)
+    return _Child(guard)
 
 
-def _give(child: _Child) -> None:
+def _give(guard: Guard, child: _Child) -> None:
     """Takes a process back for the next caller."""
     with _lock:
-        _idle.setdefault(child.kind, []).append(child)
+        _idle.setdefault(guard, []).append(child)
 
 
 def stop_idle() -> None:

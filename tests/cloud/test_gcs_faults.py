@@ -19,7 +19,7 @@ from tests.cloud.gcs import GcsTwin
 
 # The client's own policy of what to try again; only its pauses are shorter.
 RETRY = DEFAULT_RETRY.with_delay(initial=0.01, maximum=0.05, multiplier=1.5).with_timeout(20)
-SHORT = (5.0, 2.0)  # seconds to connect, and to wait for an answer: less than a stall
+SHORT = (5.0, 3.0)  # seconds to connect, and to wait for an answer: less than a stall
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_create_only_write_survives_each_fault_that_comes_before_it(
 def test_a_create_only_write_that_was_stored_and_whose_answer_is_lost_ends_in_a_412_of_its_own_making(
     kind: Kind, gcs: GcsTwin, bucket: storage.Bucket
 ) -> None:
-    gcs.faults = FaultPlan(Fault(kind, "insert", "a"), stall_s=2.5)
+    gcs.faults = FaultPlan(Fault(kind, "insert", "a"), stall_s=6)
 
     def wait_until_stored(error: Exception) -> None:
         # The client gives a stalled write up before it takes effect: its next try comes after that, or wins.

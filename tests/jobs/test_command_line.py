@@ -4,7 +4,6 @@ import logging
 import pkgutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,6 @@ from pipeline import __version__
 from pipeline.busy import BusyError
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    names = [None, "jobs", "pipeline", "model"]
-    handlers, levels = list(logging.getLogger().handlers), [logging.getLogger(name).level for name in names]
-    yield
-    logging.getLogger().handlers[:] = handlers
-    for name, level in zip(names, levels, strict=True):
-        logging.getLogger(name).setLevel(level)
 
 
 def test_help_lists_each_command_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:

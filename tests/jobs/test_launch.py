@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import json
 import re
-import threading
-import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import apache_beam as beam
@@ -451,22 +449,18 @@ def test_a_followed_job_that_left_no_summary_or_did_not_end_well_is_no_success(
     assert said in told.err
 
 
-def test_who_stops_looking_does_not_stop_the_job(cloud: DataflowTwin, capsys: pytest.CaptureFixture[str]) -> None:
+def test_who_stops_looking_does_not_stop_the_job(
+    cloud: DataflowTwin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cloud.script = Script(("PENDING", "RUNNING"))
-    over = threading.Event()
 
-    def press_ctrl_c_once_it_looks() -> None:
-        while not (cloud.jobs and len(cloud.jobs[0].states) > 1):
-            time.sleep(0.01)
-        _thread.interrupt_main()
-        while not over.wait(10):  # the interpreter swallows one that strikes inside of a finalizer
-            _thread.interrupt_main()
+    class Pause:
+        def wait(self, seconds: float) -> None:
+            if len(cloud.jobs[0].states) > 1:
+                raise KeyboardInterrupt
 
-    threading.Thread(target=press_ctrl_c_once_it_looks, daemon=True).start()
-    try:
-        code = launched(cloud, [*BY_TEMPLATE, "--wait"])
-    finally:
-        over.set()
+    monkeypatch.setattr(launch, "threading", SimpleNamespace(Event=Pause))
+    code = launched(cloud, [*BY_TEMPLATE, "--wait"])
 
     told = capsys.readouterr()
     assert (code, last_line(told.out)["exit"]) == (130, 130)

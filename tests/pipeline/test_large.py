@@ -385,8 +385,7 @@ def test_a_run_killed_in_the_middle_of_an_image_leaves_nothing_and_a_rerun_is_wh
     command, where = [sys.executable, "-c", RESTORE, *arguments], {**os.environ, "TMPDIR": str(spools)}
     child = subprocess.Popen(command, cwd=ROOT, env=where, start_new_session=True, stderr=subprocess.DEVNULL)
     while child.poll() is None and not _writes_a_spool(child.pid):
-        time.sleep(0.05)
-    time.sleep(0.5)
+        time.sleep(0.02)
     os.killpg(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
 
